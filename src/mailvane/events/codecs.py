@@ -1,0 +1,145 @@
+"""The forms of an event on the wire, made from the form in which the queue keeps it.
+
+An event is encoded once, at recording, into its *stored form*: `body`, the members of the legacy object without `id`,
+those that have a value first, and `extra`, the members that only the modern object has. Legacy and modern JSON are then
+spliced from these bytes; only the form encoding looks at values again.
+"""
+
+import re
+from functools import lru_cache
+from operator import is_not
+from typing import Literal
+
+import msgspec
+from msgspec import NODEFAULT
+
+from mailvane.events.catalogue import CLASSIC, DELIVERY, FIELDS, Event
+
+_encode = msgspec.json.Encoder().encode
+_values = msgspec.json.Decoder(dict[str, object]).decode
+_DEFAULTS: tuple[object, ...] = tuple(
+    None if f.default is NODEFAULT else f.default for f in msgspec.structs.fields(Event)
+)
+Row = Literal["classic", "delivery"]
+_LEGACY_KEYS: dict[Row, tuple[str, ...]] = {"classic": CLASSIC, "delivery": CLASSIC + DELIVERY}
+_NAMES = tuple(FIELDS)
+
+
+class StoredForm(msgspec.Struct, frozen=True, gc=False):
+    """An event as the queue keeps it.
+
+    `mail_class` is what filters compare: the event's mail class or else its listid, lowercased. `body` and `extra` are
+    JSON members without the braces around them; the first `valued` bytes of `body` (in UTF-8) have a value, the rest
+    says which keys of the row are empty.
+    """
+
+    event_type: str
+    mail_class: str
+    valued: int
+    body: str
+    extra: str
+
+
+def stored_form(event: Event, server_id: str = "") -> StoredForm:
+    """Encodes an event that the door let in (`mailvane.events.clean`); `server_id` where the event names none."""
+    wire = _encode(event)
+    # Identity, as msgspec's own omit_defaults has it: "" and None are one object each.
+    present = bytes(map(is_not, msgspec.structs.astuple(event), _DEFAULTS))
+    row: Row = "delivery" if event.event_type == "delivery_attempt" else "classic"
+    width = len(_LEGACY_KEYS[row])
+    valued, extra = wire[1:-1], b""
+    if any(present[width:]):
+        # Fields stand in the wire in the catalogue's order, so what is not of the row is the wire's end.
+        extra = _encode({n: getattr(event, n) for n, p in zip(_NAMES[width:], present[width:], strict=True) if p})[1:-1]
+        valued = valued[: -len(extra) - 1]
+    if server_id and not event.server_id:
+        extra = (extra + b"," if extra else b"") + _server_member(server_id)
+    return StoredForm(
+        event_type=event.event_type,
+        mail_class=(event.mail_class or event.listid).lower(),
+        valued=len(valued),
+        body=(valued + _empty_members(row, present[:width])).decode(),
+        extra=extra.decode(),
+    )
+
+
+@lru_cache(maxsize=16)
+def _server_member(server_id: str) -> bytes:
+    return b'"server_id":' + _encode(server_id)
+
+
+_empties: dict[bytes, bytes] = {}
+
+
+def _empty_members(row: Row, present: bytes) -> bytes:
+    """The members of the row that have no value; which ones, real traffic says in a handful of ways."""
+    known = _empties.get(present)
+    if known is None:
+        missing = [n for n, p in zip(_LEGACY_KEYS[row], present, strict=True) if not p]
+        known = b"," + _encode({n: FIELDS[n].empty for n in missing})[1:-1] if missing else b""
+        if len(_empties) > 10_000:
+            _empties.clear()
+        _empties[present] = known
+    return known
+
+
+def legacy_json(event_id: int, body: str) -> bytes:
+    """The legacy object: every key of the classic row, empty ones as "" or null."""
+    return b'{"id":%d,%b}' % (event_id, body.encode())
+
+
+def modern_json(event_id: int, epoch: str, valued: int, body: str, extra: str) -> bytes:
+    """The modern object: what has a value, and the queue's names for the event."""
+    members = body.encode()[:valued]
+    if extra:
+        members += b"," + extra.encode()
+    server_id = event_server(extra)
+    return b'{"id":%d,"event_unique_id":"%b",%b}' % (event_id, unique_id(server_id, epoch, event_id).encode(), members)
+
+
+def event_server(extra: str) -> str:
+    """The server that recorded an event, from what is stored of it."""
+    value = _values(b"{" + extra.encode() + b"}").get("server_id", "") if extra else ""
+    return str(value)
+
+
+def unique_id(server_id: str, epoch: str, event_id: int) -> str:
+    """A name unique across servers, at most 64 characters: server, epoch of the queue, id."""
+    tail = f"-{epoch}-{event_id}"
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else "_" for c in server_id)
+    return safe[: 64 - len(tail)] + tail
+
+
+def legacy_values(event_id: int, body: str) -> dict[str, object]:
+    """The legacy object as values, in the order of the classic row."""
+    values = _values(b"{" + body.encode() + b"}")
+    row: Row = "delivery" if values.get("event_type") == "delivery_attempt" else "classic"
+    return {"id": event_id, **{name: values.get(name) for name in _LEGACY_KEYS[row]}}
+
+
+# Percent-encoding by table, and only of what needs it: urllib.parse takes longer for one event than a whole POST.
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_PERCENT = {chr(b): "+" if b == 0x20 else f"%{b:02X}" for b in range(128)}
+
+
+def _percent_one(found: re.Match[str]) -> str:
+    char = found[0]
+    return _PERCENT.get(char) or "".join([f"%{b:02X}" for b in char.encode()])
+
+
+def legacy_form(event_id: int, body: str) -> bytes:
+    """The legacy form, `application/x-www-form-urlencoded`: the keys of the classic row in their order, null as empty.
+
+    JSON values (`json_before`, `json_after`, `headers`) travel as JSON text, as the classic row has them.
+    """
+    parts: list[str] = []
+    for name, value in legacy_values(event_id, body).items():
+        if value is None or value == "":
+            parts.append(name + "=")
+        elif isinstance(value, str):
+            parts.append(f"{name}={value if value.isalnum() and value.isascii() else _UNSAFE.sub(_percent_one, value)}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            parts.append(f"{name}={value!r}")
+        else:
+            parts.append(f"{name}={_UNSAFE.sub(_percent_one, _encode(value).decode())}")
+    return "&".join(parts).encode()
