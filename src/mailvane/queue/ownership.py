@@ -1,0 +1,83 @@
+"""Who may write a SQLite queue: the one process that holds `queue.lock`.
+
+A lock of flock(2) on an open file: the kernel gives it back when the process ends, however it ends. The file's text
+tells people who holds it; it is never believed.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+import weakref
+from dataclasses import dataclass
+
+import msgspec
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds the lock, in its own words."""
+
+    pid: int
+    command: str
+    since: int
+
+
+@dataclass(eq=False)
+class Lock:
+    """The lock of one home. `command` says in a few words what it is taken for."""
+
+    path: str
+    command: str
+    _fd: int = -1
+
+    def take(self) -> bool:
+        """Takes the lock if it is free; True if it is held now. Raises OSError if the file cannot be opened."""
+        if self._fd >= 0:
+            return True
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        _held.add(self)
+        said = msgspec.json.encode(Holder(os.getpid(), self.command, int(time.time())))
+        with contextlib.suppress(OSError):  # the words are for people; a full disk must not keep the lock from us
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, said, 0)
+        return True
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            _held.discard(self)
+            os.close(fd)
+
+    def holder(self) -> Holder | None:
+        """Who holds it, as far as the file tells."""
+        try:
+            with open(self.path, "rb") as f:
+                return msgspec.json.decode(f.read(4096), type=Holder)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+
+def describe(holder: Holder | None) -> str:
+    """The holder in words, for a message."""
+    return f"{holder.command} (process {holder.pid})" if holder else "another process"
+
+
+# A forked child shares its parent's open file, and would keep the lock alive after the parent's death.
+_held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

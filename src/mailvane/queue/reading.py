@@ -1,0 +1,163 @@
+"""Reading a SQLite queue: needs no lock. Every method is one short read; no transaction stays open afterwards."""
+
+import contextlib
+import time
+from collections.abc import Generator, Sequence
+
+import apsw
+import msgspec
+
+from mailvane.errors import QueueUnavailable
+from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.migrate import refuse_newer
+from mailvane.queue.statements import statements
+
+READ_BYTES = 4 * 1024 * 1024
+"""Bytes of bodies that one read brings at most (and always one row)."""
+SCAN_SECONDS = 0.002
+
+_SQL = statements("sqlite.sql")
+_json = msgspec.json.encode
+
+
+class SQLiteReader:
+    """A reading connection. Not safe for threads."""
+
+    def __init__(self, path: str) -> None:
+        with _told(path):
+            self.path = path
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.set_busy_timeout(30_000)
+            refuse_newer(self._db, path)
+            self._db.pragma("query_only", True)
+            self._db.pragma("cache_size", -8_000)
+            self._db.pragma("wal_autocheckpoint", 0)
+
+    def read(self, after: int, limit: int) -> list[Row]:
+        rows: list[Row] = []
+        size = 0
+        with _told(self.path), contextlib.closing(self._db.cursor()) as cursor:
+            for found in cursor.execute(_SQL["read"], (after, limit)):
+                row = Row(*found)  # type: ignore[arg-type]  # the schema says what the columns are
+                rows.append(row)
+                size += len(row.body) + len(row.extra)
+                if size > READ_BYTES:
+                    break
+        return rows
+
+    def scan(self, after: int, limit: int) -> list[Place]:
+        """At most `limit` places, and no longer than two milliseconds, so that nothing else waits for it."""
+        places: list[Place] = []
+        end = time.monotonic() + SCAN_SECONDS
+        with _told(self.path), contextlib.closing(self._db.cursor()) as cursor:
+            for found in cursor.execute(_SQL["scan"], (after, limit)):
+                places.append(Place(*found))  # type: ignore[arg-type]
+                if not len(places) % 64 and time.monotonic() > end:
+                    break
+        return places
+
+    def fetch(self, ids: Sequence[int]) -> list[Row]:
+        with _told(self.path):
+            found = self._db.execute(_SQL["fetch"], (_json(list(ids)).decode(),)).fetchall()
+        return [Row(*row) for row in found]  # type: ignore[arg-type]
+
+    def still_there(self, ids: Sequence[int]) -> set[int]:
+        with _told(self.path):
+            return {int(str(i)) for (i,) in self._db.execute(_SQL["still_there"], (_json(list(ids)).decode(),))}
+
+    def due(self, after: tuple[int, int], now: int, limit: int) -> list[DuePlace]:
+        with _told(self.path):
+            found = self._db.execute(_SQL["due"], (*after, now, limit)).fetchall()
+        return [DuePlace(*row) for row in found]  # type: ignore[arg-type]
+
+    def next_due(self) -> int | None:
+        return self._number("next_due")
+
+    def census(self) -> list[tuple[str, str, int]]:
+        """How many deferred events there are, by type and mail class."""
+        with _told(self.path):
+            found = self._db.execute(_SQL["census"]).fetchall()
+        return [(str(t), str(c), int(str(n))) for t, c, n in found]
+
+    def deferred(self) -> int:
+        return self._number("deferred_in_all") or 0
+
+    def last_id(self) -> int:
+        return self._number("last_id") or 0
+
+    def oldest(self) -> int | None:
+        return self._number("oldest")
+
+    def books(self) -> Books:
+        with _told(self.path):
+            n = {str(name): int(str(value)) for name, value in self._db.execute(_SQL["books"])}
+        return Books(n["recorded"], n["delivered"], n["dropped"], n["deleted"])
+
+    def kept(self, name: str) -> str | None:
+        with _told(self.path):
+            row = self._db.execute(_SQL["kept"], (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def select(self, which: Filter, after: int, limit: int) -> list[Listed]:
+        conditions, values = _where(which)
+        sql = _SQL["select"].format(conditions=conditions)
+        with _told(self.path):
+            found = self._db.execute(sql, {**values, "after": after, "limit": limit}).fetchall()
+        return [Listed(*row) for row in found]  # type: ignore[arg-type]
+
+    def matching_ids(self, which: Filter, after: int, limit: int) -> list[int]:
+        conditions, values = _where(which)
+        sql = _SQL["matching_ids"].format(conditions=conditions)
+        with _told(self.path):
+            return [int(str(i)) for (i,) in self._db.execute(sql, {**values, "after": after, "limit": limit})]
+
+    def count(self, which: Filter) -> int:
+        conditions, values = _where(which)
+        with _told(self.path):
+            row = self._db.execute(_SQL["count"].format(conditions=conditions), values).fetchone()
+        return int(str(row[0])) if row else 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _number(self, name: str) -> int | None:
+        with _told(self.path):
+            row = self._db.execute(_SQL[name]).fetchone()
+        return None if row is None or row[0] is None else int(str(row[0]))
+
+
+_MEMBER = "json_extract('{' || q.body || '}', '$.%s')"
+
+
+def _where(which: Filter) -> tuple[str, dict[str, str | int]]:
+    """A filter as conditions with bound values; what a person typed is never part of a statement."""
+    conditions, values = ["1"], dict[str, str | int]()
+
+    def add(condition: str, name: str, value: str | int) -> None:
+        conditions.append(condition)
+        values[name] = value
+
+    if which.ids:
+        add("q.id IN (SELECT value FROM json_each(:ids))", "ids", _json(which.ids).decode())
+    if which.event_types:
+        add("q.event_type IN (SELECT value FROM json_each(:types))", "types", _json(which.event_types).decode())
+    if which.email:
+        pattern = which.email.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+        add(f"{_MEMBER % 'email'} LIKE :email ESCAPE '\\'", "email", pattern)
+    if which.listid:
+        add(f"{_MEMBER % 'listid'} = :listid", "listid", which.listid.lower())
+    if which.since is not None:
+        add(f"{_MEMBER % 'event_time'} >= :since", "since", which.since)
+    if which.until is not None:
+        add(f"{_MEMBER % 'event_time'} < :until", "until", which.until)
+    if which.deferred is not None:
+        conditions.append(f"d.id IS {'NOT NULL' if which.deferred else 'NULL'}")
+    return " AND ".join(conditions), values
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Generator[None, None, None]:
+    try:
+        yield
+    except apsw.Error as e:
+        raise QueueUnavailable(f"{path} cannot be read: {e}") from e

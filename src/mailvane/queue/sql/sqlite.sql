@@ -1,0 +1,123 @@
+-- name: begin
+-- Takes the write lock at once, so that a transaction never fails half-way for want of it.
+BEGIN IMMEDIATE;
+
+-- name: add_to_book
+UPDATE books SET n = n + ? WHERE name = ?;
+
+-- name: token_is_in
+-- The first id of the group that came with a token.
+SELECT first FROM tokens WHERE token = ?;
+
+-- name: remember_token
+INSERT INTO tokens VALUES (?, ?, ?);
+
+-- name: forget_tokens
+DELETE FROM tokens WHERE at < ?;
+
+-- name: read
+-- Whole rows above an id that no failure holds back.
+SELECT q.id, q.event_type, q.mail_class, q.valued, q.body, q.extra
+FROM queue q
+WHERE q.id > ? AND NOT EXISTS (SELECT 1 FROM deferred d WHERE d.id = q.id)
+ORDER BY q.id LIMIT ?;
+
+-- name: scan
+-- The same, routing columns alone.
+SELECT q.id, q.event_type, q.mail_class
+FROM queue q
+WHERE q.id > ? AND NOT EXISTS (SELECT 1 FROM deferred d WHERE d.id = q.id)
+ORDER BY q.id LIMIT ?;
+
+-- name: fetch
+SELECT q.id, q.event_type, q.mail_class, q.valued, q.body, q.extra, coalesce(d.attempts, 0)
+FROM json_each(?) wanted CROSS JOIN queue q ON q.id = wanted.value LEFT JOIN deferred d ON d.id = q.id;
+
+-- name: still_there
+SELECT q.id FROM json_each(?) wanted CROSS JOIN queue q ON q.id = wanted.value;
+
+-- name: due
+-- Deferred events in the order of their time, from a place on; rows whose event is gone are left out.
+SELECT d.id, q.event_type, q.mail_class, d.due, d.attempts
+FROM deferred d CROSS JOIN queue q ON q.id = d.id
+WHERE (d.due, d.id) > (?, ?) AND d.due <= ?
+ORDER BY d.due, d.id LIMIT ?;
+
+-- name: next_due
+SELECT min(due) FROM deferred;
+
+-- name: census
+-- How many deferred events there are of each kind that routing tells apart.
+SELECT q.event_type, q.mail_class, count(*) FROM deferred d CROSS JOIN queue q ON q.id = d.id GROUP BY 1, 2;
+
+-- name: deferred_in_all
+SELECT count(*) FROM deferred;
+
+-- name: remove_range
+DELETE FROM queue WHERE id BETWEEN ? AND ?;
+
+-- name: remove_ids
+DELETE FROM queue WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: undefer_range
+DELETE FROM deferred WHERE id BETWEEN ? AND ?;
+
+-- name: undefer_ids
+DELETE FROM deferred WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: defer
+-- Remembers failures of events that are still there.
+INSERT INTO deferred (id, attempts, due, first_failed, last_failed, error)
+SELECT f.value ->> 0, f.value ->> 1, f.value ->> 2, ?2, ?2, f.value ->> 3
+FROM json_each(?1) f
+WHERE EXISTS (SELECT 1 FROM queue q WHERE q.id = f.value ->> 0)
+ON CONFLICT (id) DO UPDATE SET
+    attempts = excluded.attempts, due = excluded.due, last_failed = excluded.last_failed, error = excluded.error;
+
+-- name: pull_back
+-- A wall clock that was set back must not put a retry off for longer than any back-off.
+UPDATE deferred SET due = ?1 WHERE due > ?1;
+
+-- name: make_due
+UPDATE deferred SET due = ? WHERE id IN (SELECT value FROM json_each(?)) AND due > ?;
+
+-- name: make_all_due
+UPDATE deferred SET due = ?1 WHERE due > ?1;
+
+-- name: delete_by_hand
+DELETE FROM events WHERE id IN (SELECT value FROM json_each(?));
+
+-- name: prune_deferred
+DELETE FROM deferred WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.id = deferred.id);
+
+-- name: books
+SELECT name, n FROM books;
+
+-- name: oldest
+SELECT recorded FROM queue ORDER BY id LIMIT 1;
+
+-- name: last_id
+-- The highest id ever given, whether its event is still there or not.
+SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'queue'), 0);
+
+-- name: kept
+SELECT value FROM kept WHERE name = ?;
+
+-- name: keep
+INSERT INTO kept VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: select
+SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra,
+       coalesce(d.attempts, 0), coalesce(d.due, 0), coalesce(d.first_failed, 0), coalesce(d.last_failed, 0),
+       coalesce(d.error, '')
+FROM queue q LEFT JOIN deferred d ON d.id = q.id
+WHERE q.id > :after AND {conditions}
+ORDER BY q.id LIMIT :limit;
+
+-- name: matching_ids
+SELECT q.id FROM queue q LEFT JOIN deferred d ON d.id = q.id
+WHERE q.id > :after AND {conditions}
+ORDER BY q.id LIMIT :limit;
+
+-- name: count
+SELECT count(*) FROM queue q LEFT JOIN deferred d ON d.id = q.id WHERE {conditions};

@@ -1,0 +1,275 @@
+"""Writing a SQLite queue: one connection, one transaction a group, on disk when it returns.
+
+Write-ahead log with `synchronous = FULL`: a COMMIT returns after the log was synced. Checkpoints are made here and not
+by SQLite itself, which would keep it from us when the sync of the database file fails. A sync that failed is never
+tried again (the kernel may have thrown the pages away): the connection is *broken* and the process must end.
+"""
+
+import contextlib
+import time
+from collections.abc import Generator, Iterator, Sequence
+
+import apsw
+import msgspec
+
+from mailvane.errors import OwnershipLost, QueueUnavailable
+from mailvane.events.codecs import StoredForm
+from mailvane.queue.blocking import who_holds
+from mailvane.queue.contract import Settled, Settlement
+from mailvane.queue.migrate import refuse_newer
+from mailvane.queue.statements import statements
+
+SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
+"""First versions without the WAL-reset bug: of the newest line, and of two older ones."""
+BUSY_MS = 30_000
+CHECKPOINT_PAGES = 4_000
+TOKEN_LIFE_MS = 120_000
+SETTLE_LIMIT = 1_000
+"""Ids in one transaction: what it writes must fit into the ballast."""
+
+_SQL = statements("sqlite.sql")
+_INSERT = "INSERT INTO queue (event_type, mail_class, recorded, valued, body, extra) VALUES "
+_SIZES = (256, 64, 16, 4, 1)
+_INSERT_BY_SIZE = {n: _INSERT + ",".join(["(?,?,?,?,?,?)"] * n) for n in _SIZES}
+_json = msgspec.json.encode
+
+
+def refuse_unsafe_sqlite(version: str) -> None:
+    """Raises QueueUnavailable for a SQLite that could corrupt a database two connections write at once."""
+    v = tuple(int(p) for p in version.split(".")[:3])
+    if v >= SAFE_SQLITE[0] or any(v[:2] == safe[:2] and v >= safe for safe in SAFE_SQLITE[1:]):
+        return
+    raise QueueUnavailable(
+        f"SQLite {version} has a bug that can corrupt the queue (the WAL-reset bug): install apsw 3.51.3 or newer"
+    )
+
+
+class Broken(QueueUnavailable):
+    """A sync failed: nothing more may be written by this process."""
+
+
+class DiskFull(QueueUnavailable):
+    """There is no room; what was written before is intact."""
+
+
+class SQLiteWriter:
+    """The writing connection. Not safe for threads: it belongs to whoever holds `queue.lock`."""
+
+    def __init__(self, path: str) -> None:
+        refuse_unsafe_sqlite(apsw.sqlite_lib_version())
+        self.path = path
+        self.broken = ""
+        self._wal_pages = 0
+        with self._told():
+            self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            self._db.set_busy_timeout(BUSY_MS)
+            refuse_newer(self._db, path)
+            self._db.pragma("journal_mode", "wal")
+            self._db.pragma("synchronous", 2)
+            self._db.pragma("wal_autocheckpoint", 0)
+            self._db.pragma("journal_size_limit", 64 * 1024 * 1024)
+            self._db.pragma("cache_size", -8_000)
+            self._db.set_wal_hook(self._after_commit)
+
+    def append(self, groups: Sequence[tuple[Sequence[StoredForm], str]]) -> list[list[int]]:
+        """Adds groups of events, each with its token ("" for none), in one transaction; answers with their ids.
+
+        The ids of a group are contiguous: nobody else writes meanwhile.
+        """
+        now = int(time.time() * 1000)
+        firsts: list[int] = []
+        fresh: list[StoredForm] = []
+        new_tokens: list[tuple[str, int]] = []
+        with self._transaction() as db:
+            for events, token in groups:
+                if token and (found := db.execute(_SQL["token_is_in"], (token,)).fetchone()):
+                    firsts.append(int(str(found[0])))
+                    continue
+                if token:
+                    new_tokens.append((token, len(fresh)))
+                firsts.append(-len(fresh))  # its place among the fresh ones, until their ids are known
+                fresh += events
+            self._insert(db, fresh, now)
+            first = db.last_insert_rowid() - len(fresh) + 1
+            for token, place in new_tokens:
+                db.execute(_SQL["remember_token"], (token, now, first + place))
+            db.execute(_SQL["add_to_book"], (len(fresh), "recorded"))
+        return [
+            list(range(at, at + len(events)))
+            for at, (events, _) in zip((f if f > 0 else first - f for f in firsts), groups, strict=True)
+        ]
+
+    def _insert(self, db: apsw.Connection, events: Sequence[StoredForm], now: int) -> None:
+        # Few large statements: each step gives Python's lock away, and beside a busy event loop gets it back late.
+        at = 0
+        while at < len(events):
+            size = next(n for n in _SIZES if n <= len(events) - at)
+            values: list[str | int] = []
+            for e in events[at : at + size]:
+                values += (e.event_type, e.mail_class, now, e.valued, e.body, e.extra)
+            db.execute(_INSERT_BY_SIZE[size], values)
+            at += size
+
+    def settle(self, what: Settlement, term: int) -> Settled:
+        """As OwnedQueue.settle, for at most SETTLE_LIMIT ids of each sort."""
+        now = int(time.time() * 1000)
+        with self._transaction() as db:
+            if (in_force := self._kept(db, "term")) != str(term):
+                raise OwnershipLost(f"the queue has an owner of term {in_force}; this process had term {term}")
+            delivered = self._remove(db, what.delivered)
+            dropped = self._remove(db, what.dropped)
+            for n, book in ((delivered, "delivered"), (dropped, "dropped")):
+                if n:
+                    db.execute(_SQL["add_to_book"], (n, book))
+            if what.failed:
+                rows = [(f.id, f.attempts, f.due, f.error) for f in what.failed]
+                db.execute(_SQL["defer"], (_json(rows).decode(), now))
+        return Settled(delivered, dropped)
+
+    def _remove(self, db: apsw.Connection, ids: Sequence[int]) -> int:
+        """Removes these ids and nothing between them: a range only where each id of it is named."""
+        before = db.total_changes()
+        single: list[int] = []
+        undeferred = 0
+        for first, last in _runs(sorted(ids)):
+            if last - first < 8:
+                single.extend(range(first, last + 1))
+                continue
+            db.execute(_SQL["remove_range"], (first, last))
+            removed = db.total_changes()
+            db.execute(_SQL["undefer_range"], (first, last))
+            undeferred += db.total_changes() - removed
+        if single:
+            text = _json(single).decode()
+            db.execute(_SQL["remove_ids"], (text,))
+            removed = db.total_changes()
+            db.execute(_SQL["undefer_ids"], (text,))
+            undeferred += db.total_changes() - removed
+        return db.total_changes() - before - undeferred
+
+    def delete(self, ids: Sequence[int]) -> int:
+        """Deletes as a person would through `events`; returns how many were there."""
+        with self._transaction() as db:
+            before = self._book(db, "deleted")
+            db.execute(_SQL["delete_by_hand"], (_json(list(ids)).decode(),))
+            return self._book(db, "deleted") - before
+
+    def make_due(self, ids: Sequence[int] | None, now: int) -> int:
+        """Deferred events due at once: these, or all of them."""
+        with self._transaction() as db:
+            if ids is None:
+                db.execute(_SQL["make_all_due"], (now,))
+            else:
+                db.execute(_SQL["make_due"], (now, _json(list(ids)).decode(), now))
+            return db.changes()
+
+    def pull_back(self, latest: int) -> int:
+        """Retries that are due after `latest` (wall clock, milliseconds) become due then."""
+        with self._transaction() as db:
+            db.execute(_SQL["pull_back"], (latest,))
+            return db.changes()
+
+    def keep(self, name: str, value: str) -> None:
+        with self._transaction() as db:
+            db.execute(_SQL["keep"], (name, value))
+
+    def take_term(self) -> int:
+        """A term above every earlier one."""
+        with self._transaction() as db:
+            term = int(self._kept(db, "term") or "0") + 1
+            db.execute(_SQL["keep"], ("term", str(term)))
+        return term
+
+    def kept(self, name: str) -> str | None:
+        with self._told():
+            return self._kept(self._db, name)
+
+    def prune(self) -> None:
+        """Forgets failures of events that are gone and old tokens, and gives unused pages back to the file system bit by bit."""
+        with self._transaction() as db:
+            db.execute(_SQL["prune_deferred"])
+            db.execute(_SQL["forget_tokens"], (int(time.time() * 1000) - TOKEN_LIFE_MS,))
+        with self._told():
+            unused = int(self._db.pragma("freelist_count"))
+            if unused > 16_384:
+                self._db.execute("PRAGMA incremental_vacuum(2048)").fetchall()
+
+    def checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
+        """Moves the log into the database file. Raises Broken if that could not be synced."""
+        with self._told():
+            with contextlib.suppress(apsw.BusyError):  # a reader or a person's shell stands in the way: later
+                self._db.wal_checkpoint(mode=mode)
+            self._wal_pages = 0
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _after_commit(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    @staticmethod
+    def _kept(db: apsw.Connection, name: str) -> str | None:
+        row = db.execute(_SQL["kept"], (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    @staticmethod
+    def _book(db: apsw.Connection, name: str) -> int:
+        return next(int(str(n)) for book, n in db.execute(_SQL["books"]) if book == name)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[apsw.Connection, None, None]:
+        with self._told():
+            self._db.execute(_SQL["begin"])
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        if self._wal_pages >= CHECKPOINT_PAGES:
+            self.checkpoint()
+
+    @contextlib.contextmanager
+    def _told(self) -> Generator[None, None, None]:
+        """SQLite's errors in our words."""
+        if self.broken:
+            raise Broken(self.broken)
+        try:
+            yield
+        except apsw.FullError as e:
+            raise DiskFull(f"no room on the disk for {self.path}: make room; nothing was recorded") from e
+        except apsw.BusyError as e:
+            raise QueueUnavailable(
+                f"{self.path} was locked for {BUSY_MS // 1000} s by {who_holds(self.path)}: end its transaction"
+            ) from e
+        except (apsw.IOError, apsw.CorruptError, apsw.NotADBError) as e:
+            if getattr(e, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:  # a quota, a size limit: nothing was written
+                raise DiskFull(f"{self.path} cannot be written ({e}): make room; nothing was recorded") from e
+            self.broken = f"{self.path}: {e}: disk or file are at fault; look at the system's log, then start again"
+            raise Broken(self.broken) from e
+        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as e:
+            raise QueueUnavailable(f"{self.path} cannot be written: {e}") from e
+
+
+def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive ids, first and last, of an ascending sequence."""
+    first = last = None
+    for i in ids:
+        if last is not None and i == last + 1:
+            last = i
+            continue
+        if first is not None and last is not None:
+            yield first, last
+        first = last = i
+    if first is not None and last is not None:
+        yield first, last
+
+
+def in_slices(what: Settlement) -> Iterator[Settlement]:
+    """A settlement in parts that each fit into one transaction."""
+    longest = max(len(what.delivered), len(what.dropped), len(what.failed))
+    for at in range(0, longest, SETTLE_LIMIT):
+        upto = at + SETTLE_LIMIT
+        yield Settlement(what.delivered[at:upto], what.dropped[at:upto], what.failed[at:upto])

@@ -1,0 +1,122 @@
+"""One writer a process: gathers what all producers hand in while the disk is busy, and commits it together.
+
+Each producer waits for its own commit. Whatever else writes (settling, keeping, deleting) takes its turn in the same
+thread, so that the connection is never used by two.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Protocol
+
+from mailvane.errors import QueueUnavailable
+from mailvane.events.codecs import StoredForm
+
+GROUP_EVENTS = 4_096
+GROUP_BYTES = 4 * 1024 * 1024
+
+Group = tuple[Sequence[StoredForm], str]
+Answer = list[int] | QueueUnavailable
+
+
+class Store(Protocol):
+    """What the writer writes to."""
+
+    def append(self, groups: Sequence[Group]) -> list[list[int]]: ...
+
+
+@dataclass(eq=False, slots=True)
+class Appending:
+    """Events that a producer handed in; `answered` is called once, with ids or what went wrong."""
+
+    events: Sequence[StoredForm]
+    token: str
+    answered: Callable[[Answer], None]
+
+
+Answered = Sequence[tuple[Appending, Answer]]
+
+
+class Writer:
+    """The writing thread. `post` carries a call to where the producers live; `committed` is called there per commit."""
+
+    def __init__(
+        self,
+        store: Store,
+        post: Callable[[Callable[[], None]], object],
+        committed: Callable[[Answered], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._post = post
+        self._committed = committed
+        self._appends: deque[Appending] = deque()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._asleep = True
+        self._ended = False
+        self._thread = threading.Thread(target=self._work, name="mailvane-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, appending: Appending) -> None:
+        """Hands events in; from any thread."""
+        self._appends.append(appending)
+        self._ring()
+
+    def order(self, order: Callable[[], None]) -> None:
+        """Hands in anything else that writes; it must not raise."""
+        self._orders.append(order)
+        self._ring()
+
+    def end(self) -> None:
+        """Ends the thread when everything handed in is done, and waits for that."""
+        self._ended = True
+        self._bell.put(None)
+        self._thread.join()
+
+    def _ring(self) -> None:
+        if self._asleep:  # who rings twice does no harm
+            self._asleep = False
+            self._bell.put(None)
+
+    def _work(self) -> None:
+        while True:
+            self._asleep = True
+            if not self._appends and not self._orders:
+                if self._ended:
+                    return
+                self._bell.get()
+            self._asleep = False
+            while self._appends or self._orders:
+                if self._appends:
+                    self._commit(self._take())
+                if self._orders:
+                    self._orders.popleft()()
+
+    def _take(self) -> list[Appending]:
+        taken: list[Appending] = []
+        count = size = 0
+        while self._appends and count < GROUP_EVENTS and size < GROUP_BYTES:
+            one = self._appends.popleft()
+            taken.append(one)
+            count += len(one.events)
+            size += sum([len(e.body) for e in one.events])
+        return taken
+
+    def _commit(self, taken: list[Appending]) -> None:
+        answers: Sequence[Answer]
+        try:
+            answers = self._store.append([(one.events, one.token) for one in taken])
+        except QueueUnavailable as e:
+            answers = [e] * len(taken)
+        except Exception as e:  # a defect of ours must not leave producers waiting for ever
+            answers = [QueueUnavailable(f"the queue could not be written: {e!r}")] * len(taken)
+        answered = list(zip(taken, answers, strict=True))
+        self._post(lambda: self._answer(answered))
+
+    def _answer(self, answered: Answered) -> None:
+        for appending, answer in answered:
+            appending.answered(answer)
+        if self._committed is not None:
+            self._committed(answered)
