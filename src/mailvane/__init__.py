@@ -1,8 +1,13 @@
 """mailvane: what became of your mail, recorded on disk and delivered to whoever needs to know."""
 
+from typing import TYPE_CHECKING
+
 from mailvane.errors import EventRejected, MailvaneError, QueueUnavailable
 from mailvane.events import Event
 from mailvane.version import __version__
+
+if TYPE_CHECKING:
+    from mailvane.recorder import AsyncRecorder, Recorder
 
 __all__ = ["AsyncRecorder", "Event", "EventRejected", "MailvaneError", "QueueUnavailable", "Recorder", "__version__"]
 

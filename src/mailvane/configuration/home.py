@@ -1,0 +1,104 @@
+"""The home folder: where it is, and how `mailvane init` makes one."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailvane.configuration.directives import commented_file
+from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE, sqlite_file
+from mailvane.errors import HomeMissing, MailvaneError
+
+SYSTEM_HOME = Path("/var/lib/mailvane")
+LOCAL_HOME = Path("mailvane-home")
+
+CONTROL = "control"
+_NEW = f".{SETTINGS_FILE}.new"
+
+LEAVE_ALL = """\
+{
+  "configuration_mode": "json",
+
+  "use_json_for_http_post": true,
+
+  "event_destinations": [
+    {
+      "matches": {
+        "all": true
+      },
+      "destination": {
+        "type": "leave_in_queue"
+      }
+    }
+  ]
+}
+"""
+"""The legacy configuration that an installation starts with."""
+
+
+@dataclass(frozen=True)
+class Initialized:
+    """What `init` did: `made` is false if the home was there, and then nothing was changed."""
+
+    home: Path
+    made: bool
+
+
+def find_home(
+    argument: str | None, environment: Mapping[str, str] = os.environ, system: Path = SYSTEM_HOME
+) -> Path:  # fmt: skip
+    """Where home is: `--home`, `MAILVANE_HOME`, /var/lib/mailvane if it exists, ./mailvane-home. It need not exist."""
+    named = argument or environment.get("MAILVANE_HOME") or ""
+    if named:
+        return Path(named).absolute()
+    return system if system.is_dir() else LOCAL_HOME.absolute()
+
+
+def existing_home(
+    argument: str | None, environment: Mapping[str, str] = os.environ, system: Path = SYSTEM_HOME
+) -> Path:
+    """As `find_home`. Raises HomeMissing if no home is there."""
+    home = find_home(argument, environment, system)
+    if (home / SETTINGS_FILE).exists():
+        return home
+    what = f"has no {SETTINGS_FILE} in it" if home.is_dir() else "is not there"
+    raise HomeMissing(
+        f"the home folder {home} {what}; make it with: mailvane init --home {home}, or name another by --home or"
+        " MAILVANE_HOME"
+    )
+
+
+def init(home: Path, queue_url: str = "") -> Initialized:
+    """Makes a home; a folder that is a home already stays as it is, as does what stands in `control`.
+
+    Raises HomeMissing if a folder is in the way that is no home, MailvaneError if it cannot be made.
+    """
+    home = home.absolute()
+    if queue_url:
+        sqlite_file(queue_url, lambda why: MailvaneError(f"--queue: {why}"))
+    try:
+        if (home / SETTINGS_FILE).exists():
+            return Initialized(home, made=False)
+        if home.exists():
+            # What an init that was cut short left, and control files that were there before, are no hindrance.
+            strangers = sorted(set(os.listdir(home)) - {CONTROL, _NEW})
+            if strangers:
+                raise HomeMissing(
+                    f"{home} is no home of mailvane, and {strangers[0]} is in it; name an empty folder or one that is"
+                    " not there yet. Nothing was changed"
+                )
+        (home / CONTROL).mkdir(mode=0o755, parents=True, exist_ok=True)
+        if not (home / CONTROL / LEGACY_FILE).exists():
+            _write(home / CONTROL / LEGACY_FILE, LEAVE_ALL, 0o644)
+        # Last, and at once: this file is what makes a folder a home.
+        _write(home / _NEW, commented_file(queue_url), 0o640)
+        os.replace(home / _NEW, home / SETTINGS_FILE)
+    except OSError as error:
+        raise MailvaneError(f"{home} cannot be made: {error.filename or home}: {error.strerror}") from None
+    return Initialized(home, made=True)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(text)

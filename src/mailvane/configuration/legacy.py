@@ -1,0 +1,212 @@
+"""Reads `event_processor.json`: from its bytes to a Plan, or to every mistake in it, in order of place.
+
+What the file may hold is declared in `legacy_keys`, how single values are judged stands in `legacy_values`. A mistake
+in one value never keeps another from being judged.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from mailvane.configuration import legacy_values as values
+from mailvane.configuration.legacy_keys import ANY_DESTINATION, FILE, MATCHES, RULE, Key, Keys, home_of, keys_of
+from mailvane.configuration.masking import mask_url
+from mailvane.configuration.mistakes import Broken, Mistake, nearest, quoted
+from mailvane.configuration.positions import Array, Member, Node, Object, parse
+from mailvane.configuration.secrets import Resolve, reference_path, resolve_secret
+from mailvane.configuration.text import Place, decode, readable
+from mailvane.destinations.contract import HttpPost
+from mailvane.processor.plan import Drop, Leave, Match, Plan, Route, Target
+
+T = TypeVar("T")
+
+MATCH_ALL = Match()
+
+
+@dataclass(frozen=True)
+class Legacy:
+    """What a file says: a plan, or mistakes. `secret_files` are those that its references lead to."""
+
+    text: str
+    plan: Plan | None
+    mistakes: tuple[Mistake, ...]
+    secret_files: tuple[Path, ...] = ()
+
+
+def read_legacy(data: bytes, resolve: Resolve | None = resolve_secret) -> Legacy:
+    """Judges a whole file. With `resolve` None references are taken as they are: what they lead to is judged later."""
+    try:
+        text = decode(data)
+        document = parse(text)
+    except Broken as broken:
+        return Legacy(readable(data), None, (broken.mistake,))
+    reading = _Reading(resolve)
+    plan = reading.file(document.root)
+    mistakes = tuple(sorted({*document.mistakes, *reading.mistakes}))
+    return Legacy(text, None if mistakes else plan, mistakes, tuple(reading.secret_files))
+
+
+class _Reading:
+    """One reading of one file; gathers mistakes. What could not be read is None."""
+
+    def __init__(self, resolve: Resolve | None) -> None:
+        self.mistakes: list[Mistake] = []
+        self.secret_files: list[Path] = []
+        self._resolve = resolve
+
+    def file(self, root: Node) -> Plan | None:
+        if not isinstance(root, Object):
+            self._wrong(root.place, f"found {values.found(root)}, wanted an object: {{ … }}")
+            return None
+        members = self._members(root, FILE)
+        # What stands at the top holds for every HTTP endpoint; "url" is filled in below.
+        post = HttpPost(url="", json=False)
+        rules: list[tuple[Key, Member]] = []
+        for key, member in members:
+            if key.kind == "mode":
+                self._read(values.mode, key, member.value)
+            elif key.kind == "boolean":
+                post = replace(post, json=self._read(values.boolean, key, member.value) is True)
+            elif key.kind == "count":
+                post = replace(post, keep_alive=self._read(values.count, key, member.value))
+            elif key.kind == "header":
+                post = replace(post, user_agent=self._read(values.header, key, member.value) or "")
+            elif key.kind == "rules":
+                rules.append((key, member))
+        if not {key.name for key, _ in members} & {"event_destinations", "logfile"}:
+            self._wrong(root.place, 'neither "event_destinations" nor "logfile" is here; one of them must be')
+        # Read last, when all that holds for the endpoints is known.
+        plans = [self._plan(key, member.value, post) for key, member in rules]
+        return plans[0] if plans else None
+
+    def _plan(self, key: Key, node: Node, post: HttpPost) -> Plan | None:
+        if not isinstance(node, Array):
+            self._wrong(node.place, str(values.not_wanted(key, node)))
+            return None
+        if not node.items:
+            self._wrong(node.place, f'"{key.name}" is an empty array; at least one destination must be in it')
+        routes: list[Route] = []
+        all_at: Place | None = None
+        for item in node.items:
+            if all_at is not None:
+                where = f"line {all_at.line}, column {all_at.column}"
+                self._wrong(
+                    item.place, f"never reached: the destination at {where} takes every event; put this one before it"
+                )
+            if not isinstance(item, Object):
+                self._wrong(
+                    item.place, f'found {values.found(item)}, wanted an object with "matches" and "destination"'
+                )
+                continue
+            match, target = self._rule(item, post)
+            if match == MATCH_ALL:
+                all_at = all_at or item.place
+            elif match is not None and item is node.items[-1] and all_at is None:
+                place = next(m.value.place for m in item.members if m.key == "matches")
+                self._wrong(place, 'the last destination must match all: {"all": true}')
+            if match is not None and target is not None:
+                routes.append(Route(_name(target), match, target))
+        return Plan(tuple(routes))
+
+    def _rule(self, item: Object, post: HttpPost) -> tuple[Match | None, Target | None]:
+        match: Match | None = None
+        target: Target | None = None
+        for key, member in self._members(item, RULE):
+            value = member.value
+            if not isinstance(value, Object):
+                self._wrong(value.place, str(values.not_wanted(key, value)))
+            elif key.kind == "matches":
+                match = self._matches(value)
+            else:
+                target = self._destination(value, post)
+        return match, target
+
+    def _matches(self, value: Object) -> Match | None:
+        before = len(self.mistakes)
+        members = self._members(value, MATCHES)
+        takes_all = any(key.kind == "all" for key, _ in members)
+        match = MATCH_ALL
+        for key, member in members:
+            if key.kind == "all":
+                self._read(values.everything, key, member.value)
+                continue
+            if takes_all:
+                self._wrong(member.place, f'"all" stands alone; take out "{key.name}", or "all"')
+            names = self._names(key, member.value)
+            match = replace(match, event_types=names) if key.kind == "types" else replace(match, mail_classes=names)
+        if not value.members:
+            self._wrong(value.place, '"matches" is empty; wanted is "all": true, or "event_type" or "mail_class"')
+        return match if len(self.mistakes) == before else None
+
+    def _names(self, key: Key, node: Node) -> frozenset[str]:
+        if not isinstance(node, Array):
+            only = self._read(lambda k, n: values.name(k, n, within=False), key, node)
+            return frozenset() if only is None else frozenset({only})
+        if not node.items:
+            self._wrong(node.place, f'"{key.name}" is an empty array, which matches nothing; name at least one')
+        read = [self._read(lambda k, n: values.name(k, n, within=True), key, item) for item in node.items]
+        return frozenset(name for name in read if name is not None)
+
+    def _destination(self, value: Object, post: HttpPost) -> Target | None:
+        types = [m.value for m in value.members if m.key == "type"]
+        kinds = [self._read(values.destination_type, ANY_DESTINATION.keys[0], node) for node in types]
+        kind = kinds[0] if kinds else None
+        if kind is not None and kind.later:
+            self._wrong(types[0].place, f'destinations of type "{kind.name}" are not there yet')
+            return None
+        url: str | None = None
+        for key, member in self._members(value, keys_of(kind) if kind else ANY_DESTINATION):
+            if key.kind == "url":
+                url = self._read(self._url, key, member.value)
+        if kind is None:
+            return None
+        if kind.name == "http_post":
+            return None if url is None else replace(post, url=url)
+        return Drop() if kind.name == "drop_from_queue" else Leave()
+
+    def _url(self, key: Key, node: Node) -> str:
+        url = values.url(key, node)
+        if path := reference_path(url):
+            self.secret_files.append(path)
+        if url.startswith("@") and self._resolve is not None:
+            values.judge_reference(url, self._resolve)
+        return url
+
+    def _members(self, value: Object, keys: Keys) -> list[tuple[Key, Member]]:
+        """The members whose keys are known; the others, and what is missing or not there yet, are told."""
+        known: list[tuple[Key, Member]] = []
+        for member in value.members:
+            key = keys.get(member.key)
+            if key is None:
+                self._wrong(member.place, f"{quoted(member.key)} is no key of {keys.name}; {_hint(member.key, keys)}")
+                continue
+            known.append((key, member))
+            if key.kind == "later" and keys is FILE:
+                self._wrong(member.place, f'"{key.name}" is not there yet')
+        for key in keys.keys:
+            if key.required and all(key is not other for other, _ in known):
+                self._wrong(value.place, f'{keys.name} lacks "{key.name}": {key.wanted}')
+        return known
+
+    def _read(self, read: Callable[[Key, Node], T], key: Key, node: Node) -> T | None:
+        try:
+            return read(key, node)
+        except values.Wrong as wrong:
+            self._wrong(node.place, str(wrong))
+            return None
+
+    def _wrong(self, place: Place, message: str) -> None:
+        self.mistakes.append(Mistake(*place, message))
+
+
+def _hint(name: str, keys: Keys) -> str:
+    home = home_of(name)
+    elsewhere = home in {FILE.name, RULE.name, MATCHES.name} or keys in (FILE, RULE, MATCHES)
+    return f"it belongs into {home}" if home and home != keys.name and elsewhere else nearest(name, keys.names())
+
+
+def _name(target: Target) -> str:
+    if isinstance(target, HttpPost):
+        return f"http_post {mask_url(target.url)}"
+    return "drop_from_queue" if isinstance(target, Drop) else "leave_in_queue"

@@ -1,0 +1,122 @@
+"""How single values of `event_processor.json` are judged. Each function gives the value, or raises Wrong."""
+
+from mailvane.configuration.legacy_keys import DESTINATIONS, DestinationType, Key
+from mailvane.configuration.masking import mask_url
+from mailvane.configuration.mistakes import nearest, quoted
+from mailvane.configuration.positions import Array, Node, Object, Scalar
+from mailvane.configuration.secrets import Resolve, SecretMissing, is_reference, reference_path
+from mailvane.configuration.urls import BadUrl, ascii_url
+from mailvane.events.catalogue import TYPES
+
+KEEP_ALIVE_MOST = 100_000
+USER_AGENT_MOST = 500
+
+
+class Wrong(Exception):
+    """A value that will not do; the text says what was found and what would be right."""
+
+
+def found(node: Node) -> str:
+    """What stands in the file, for a message; addresses are masked."""
+    if isinstance(node, Object):
+        return "an object"
+    if isinstance(node, Array):
+        return "an array"
+    if isinstance(node.value, str):
+        return f"the string {quoted(mask_url(node.value))}"
+    if node.value is None:
+        return "null"
+    if isinstance(node.value, bool):
+        return "true" if node.value else "false"
+    return f"the number {node.raw[:40]}"
+
+
+def not_wanted(key: Key, node: Node) -> Wrong:
+    return Wrong(f'"{key.name}" must be {key.wanted}; {found(node)} is here')
+
+
+def text(key: Key, node: Node) -> str:
+    if isinstance(node, Scalar) and isinstance(node.value, str):
+        return node.value
+    raise not_wanted(key, node)
+
+
+def mode(key: Key, node: Node) -> None:
+    if text(key, node) != "json":
+        raise not_wanted(key, node)
+
+
+def boolean(key: Key, node: Node) -> bool:
+    if isinstance(node, Scalar) and isinstance(node.value, bool):
+        return node.value
+    raise not_wanted(key, node)
+
+
+def count(key: Key, node: Node) -> int:
+    value = node.value if isinstance(node, Scalar) else None
+    # bool is an int in Python; in JSON it is none.
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise not_wanted(key, node)
+    if value > KEEP_ALIVE_MOST:
+        raise Wrong(f'"{key.name}" may be at most {KEEP_ALIVE_MOST:,}; {found(node)} is here')
+    return value
+
+
+def header(key: Key, node: Node) -> str:
+    value = text(key, node)
+    if not all(" " <= c <= "~" for c in value):
+        raise Wrong(f'"{key.name}" becomes a header: printable ASCII characters only')
+    if value != value.strip() or len(value) > USER_AGENT_MOST:
+        raise Wrong(
+            f'"{key.name}" may neither begin nor end with a space, nor have more than {USER_AGENT_MOST} characters'
+        )
+    return value
+
+
+def everything(key: Key, node: Node) -> None:
+    if not (isinstance(node, Scalar) and node.value is True):
+        raise not_wanted(key, node)
+
+
+def name(key: Key, node: Node, within: bool) -> str:
+    """One name of a filter, in lower case: filters ignore case. `within`: it stands in an array."""
+    if not isinstance(node, Scalar) or not isinstance(node.value, str):
+        raise Wrong(f'"{key.name}" must be {key.wanted}; {found(node)} is in it') if within else not_wanted(key, node)
+    lower = node.value.lower()
+    if key.kind == "types" and lower not in TYPES:
+        raise Wrong(f"{quoted(node.value)} is no type of event; {nearest(lower, TYPES)}")
+    return lower
+
+
+def destination_type(key: Key, node: Node) -> DestinationType:
+    value = text(key, node)
+    if kind := DESTINATIONS.get(value):
+        return kind
+    there = (kind.name for kind in DESTINATIONS.values() if not kind.later)
+    raise Wrong(f"{quoted(value)} is no type of destination; {nearest(value, there)}")
+
+
+def url(key: Key, node: Node) -> str:
+    """The address in ASCII; a reference as it stands, if it is well formed."""
+    value = text(key, node)
+    if not value.startswith("@"):
+        try:
+            return ascii_url(value)
+        except BadUrl as error:
+            raise Wrong(str(error)) from None
+    path = reference_path(value)
+    if not is_reference(value) or value == "@env:":
+        raise Wrong("a reference is written @file:/PATH or @env:NAME")
+    if path is not None and not path.is_absolute():
+        raise Wrong("the path of an @file: reference must be absolute: @file:/PATH")
+    return value
+
+
+def judge_reference(value: str, resolve: Resolve) -> None:
+    """Raises Wrong if what a reference leads to is no good."""
+    try:
+        ascii_url(resolve(value))
+    except SecretMissing as error:
+        raise Wrong(str(error)) from None
+    except BadUrl as error:
+        raise Wrong(f"what {quoted(value, 200)} leads to will not do: {error}") from None

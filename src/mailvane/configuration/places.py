@@ -1,0 +1,32 @@
+"""Where the files of a home are, for those parts that only need to know that."""
+
+import os
+from pathlib import Path
+
+from mailvane.configuration.home import existing_home
+from mailvane.configuration.settings import Settings, load_settings
+from mailvane.queue.short import Places
+from mailvane.recording.session import Where
+
+SOCKET = "mailvane.sock"
+
+
+def places_of(settings: Settings) -> Places:
+    """The queue's files: the database where the settings say, what goes with it in home."""
+    home = settings.home
+    return Places(
+        database=str(settings.queue_file),
+        lock=str(home / "queue.lock"),
+        socket=str(home / SOCKET),
+        ballast=str(home / "ballast"),
+    )
+
+
+def where_of(settings: Settings) -> Where:
+    """What recording needs to know."""
+    return Where(places_of(settings), settings.control_directory, settings.server_id)
+
+
+def places_for_recording(home: str | os.PathLike[str] | None) -> Where:
+    """The same for a home given by a program, None for the usual one. Raises HomeMissing and SettingsBroken."""
+    return where_of(load_settings(Path(existing_home(None if home is None else os.fspath(home)))))

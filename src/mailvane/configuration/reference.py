@@ -1,0 +1,61 @@
+"""The reference tables of docs/configuration.md, made from the declared keys and directives.
+
+`python -m mailvane.configuration.reference docs/configuration.md` writes them anew; a test holds the page to them.
+"""
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from mailvane.configuration.directives import DIRECTIVES
+from mailvane.configuration.legacy_keys import DESTINATIONS, FILE, MATCHES, RULE, TYPE, Key
+
+_SECTION = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """The page with every section `<!-- made: NAME -->` … `<!-- end -->` as the declarations have it."""
+    tables = {"directives": directives(), "keys": keys(), "destinations": destinations()}
+    return _SECTION.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page)
+
+
+def directives() -> str:
+    rows = [
+        (f"`{d.name} {d.usage.replace('|', chr(92) + '|')}`", "not there yet" if d.later else d.default, d.about)
+        for d in DIRECTIVES.values()
+    ]
+    return _table(("directive", "default", "meaning"), rows)
+
+
+def keys() -> str:
+    parts = (("At the top", FILE.keys), ("An event destination", RULE.keys), ("`matches`", MATCHES.keys))
+    return "\n".join(f"{title}:\n\n{_keys(of)}" for title, of in parts)
+
+
+def destinations() -> str:
+    rows = [
+        (
+            f"`{d.name}`",
+            "" if d.later else ", ".join(f"`{k.name}`: {k.about}" for k in d.keys),
+            f"{d.about}; not there yet" if d.later else d.about,
+        )
+        for d in DESTINATIONS.values()
+    ]
+    return f"{_keys((TYPE,))}\n{_table(('type', 'keys', 'what it does'), rows)}"
+
+
+def _keys(of: Iterable[Key]) -> str:
+    rows = [(f"`{k.name}`" + (" (must be there)" if k.required else ""), k.wanted, k.about) for k in of]
+    return _table(("key", "value", "meaning"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        page = Path(name)
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

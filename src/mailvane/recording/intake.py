@@ -1,0 +1,60 @@
+"""The way of an event into the queue, up to the disk: is it wanted, and is it clean."""
+
+from collections.abc import Callable
+from threading import Lock
+
+from mailvane.clock import Clock
+from mailvane.errors import QueueUnavailable
+from mailvane.events.catalogue import Event
+from mailvane.events.clean import admit
+from mailvane.events.codecs import StoredForm
+from mailvane.recording.gate import Gate, Wanted
+from mailvane.recording.switches import Switches
+
+LOOK_EVERY = 0.005
+"""Seconds for which a look at the switches holds: looking costs as much as recording an event."""
+
+
+class Intake:
+    """The switches and the door, as one process sees them. `keep` is called with the switches when they changed."""
+
+    def __init__(self, switches: Switches, server_id: str, clock: Clock, keep: Callable[[str], None]) -> None:
+        self.switches = switches
+        self._server_id = server_id
+        self._clock = clock
+        self._keep = keep
+        self._kept = switches.kept
+        self._gate = Gate()
+        self._looked = -1.0
+        self._lock = Lock()
+
+    def gate(self) -> Gate:
+        """The switches as of now."""
+        now = self._clock.monotonic()
+        if now - self._looked < LOOK_EVERY and self._looked >= 0:
+            return self._gate
+        with self._lock:
+            self._looked = now
+            gate = self.switches.look()
+            if gate is not self._gate:
+                self._gate = gate
+                if (state := self.switches.state()) != self._kept:
+                    self._kept = state
+                    self._keep(state)
+        return self._gate
+
+    def form(self, event: Event) -> StoredForm | None:
+        """What goes into the queue of an event whose types are right; None if its type is off.
+
+        Raises EventRejected, and QueueUnavailable when it is not known whether the type is on: never taken for "off".
+        """
+        form = admit(event, self._server_id, int(self._clock.wall()))
+        match self.gate().wants(event):
+            case Wanted.YES:
+                return form
+            case Wanted.NO:
+                return None
+            case Wanted.UNKNOWN:
+                raise QueueUnavailable(
+                    f"whether {event.event_type} is recorded is not known: " + "; ".join(self.switches.problems)
+                )

@@ -1,0 +1,278 @@
+"""The control files that say which of Engine's events are recorded, read again whenever they change.
+
+A file per type, first line `1` for on, `0` for off; absent or empty is off too. What cannot be understood keeps the
+last known state and is reported. So does an empty file at first: `echo 1 >` truncates before it writes, so that empty
+means off only if it is still empty a tenth of a second later.
+
+The last known state outlives the process (the caller keeps `state()` in the queue's database and hands it to the next
+one). With neither a good file nor a kept state a type is *unknown*, which is not off.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import msgspec
+
+from mailvane.clock import Clock, SystemClock
+from mailvane.errors import MailvaneError
+from mailvane.events.catalogue import TYPES
+from mailvane.recording.gate import AttemptRules, Gate
+from mailvane.recording.regular import ABSENT, Fingerprint, Unreadable, fingerprint, read_regular
+
+SWITCH_LIMIT = 64
+"""Bytes that a control file may have."""
+RULES_LIMIT = 16 * 1024
+EMPTY_IS_OFF_AFTER = 0.1
+"""Seconds for which an empty file must stay empty."""
+CONFIRM_AFTER = 0.05
+"""Seconds after which a file that was just read is read once more: two writes in one tick of the file system's clock
+leave the same times and, often, the same size."""
+
+SWITCHED = {t.name: t.switch for t in TYPES.values() if t.switch}
+"""Engine's types and the names of their control files."""
+ATTEMPT = "delivery_attempt"
+
+State = bool | AttemptRules
+
+
+class _Kept(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    on: list[str] = []
+    off: list[str] = []
+    delivery_attempt: AttemptRules | None = None
+
+
+class Strange(Exception):
+    """A control file says something that it cannot mean; the text says what."""
+
+
+@dataclass
+class _Watched:
+    event_type: str
+    path: Path
+    known: State | None = None
+    seen: Fingerprint | None = None
+    confirm_at: float | None = None
+    empty_since: float | None = None
+    problem: str = ""
+
+    def undecided(self) -> bool:
+        return self.empty_since is not None and self.known != self.off()
+
+    def off(self) -> State:
+        return AttemptRules() if self.event_type == ATTEMPT else False
+
+    def look(self, now: float) -> bool:
+        """True if anything about this switch may have changed."""
+        seen = fingerprint(self.path)
+        confirm = self.confirm_at is not None and now >= self.confirm_at
+        if seen == self.seen and not confirm and not (self.undecided() and self._empty_long_enough(now)):
+            return False
+        if seen != self.seen:
+            self.empty_since = None
+        # A second reading that finds the same is not confirmed again.
+        self.confirm_at = None if confirm and seen == self.seen else now + CONFIRM_AFTER
+        self.seen = seen
+        self._read(now)
+        return True
+
+    def _read(self, now: float) -> None:
+        if self.seen == ABSENT and not self.path.is_symlink():
+            self.known, self.problem, self.empty_since = self.off(), "", None
+            return
+        try:
+            data = read_regular(self.path, RULES_LIMIT if self.event_type == ATTEMPT else SWITCH_LIMIT).data
+            if not data:
+                self.empty_since = now if self.empty_since is None else self.empty_since
+                if self._empty_long_enough(now):
+                    self.known = self.off()
+                self.problem = ""
+                return
+            self.known = rules_in(data) if self.event_type == ATTEMPT else switch_in(data)
+            self.problem, self.empty_since = "", None
+        except Unreadable as error:
+            self.problem, self.empty_since = f"{self.path} {error.why}", None
+        except Strange as error:
+            self.problem, self.empty_since = f"{self.path} {error}", None
+
+    def _empty_long_enough(self, now: float) -> bool:
+        return self.empty_since is not None and now - self.empty_since >= EMPTY_IS_OFF_AFTER
+
+
+def switch_in(data: bytes) -> bool:
+    """What a control file says: on by a first line `1`; off by `0` or blanks alone. Raises Strange for all else."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Strange("holds bytes that are no text; wanted is 1 or 0") from None
+    lines = text.strip(" \t\r\n").split("\n")
+    first = lines[0].strip(" \t\r")
+    if any(not c.isprintable() and c not in "\t\r\n" for c in text):
+        raise Strange("holds control characters; wanted is 1 or 0")
+    if first == "1":
+        return True
+    if first in {"0", ""}:
+        return False
+    raise Strange(f'says "{first[:20]}"; wanted is 1 or 0')
+
+
+def rules_in(data: bytes) -> AttemptRules:
+    """What `record_events.delivery_attempt.json` says. Raises Strange for what is not such an object."""
+    if data.strip() in {b"0", b""}:
+        return AttemptRules()
+    try:
+        return msgspec.json.decode(data, type=AttemptRules)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Strange(f'holds no object such as {{"enabled": true}}: {error}') from None
+
+
+@dataclass
+class Switches:
+    """Engine's switches as the control files have them. Not safe for use by several threads at once.
+
+    `kept` is what `state()` gave in this process or an earlier one, None if there was none.
+    """
+
+    directory: Path
+    kept: str | None = None
+    clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        self._files = [_Watched(name, self.directory / switch) for name, switch in SWITCHED.items()]
+        self._gate: Gate | None = None
+        self._problem = ""
+        self._take_over(self.kept)
+
+    def look(self) -> Gate:
+        """The gate as of now. Costs eight stats when nothing changed."""
+        if not self.directory.is_dir():
+            return self._without_directory()
+        now = self.clock.monotonic()
+        changed = [watched.look(now) for watched in self._files]
+        if self._gate is None or any(changed) or self._problem:
+            self._problem = ""
+            self._gate = self._make()
+        return self._gate
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was strange at the last look, a sentence each, with what holds meanwhile."""
+        own = (self._problem,) if self._problem else ()
+        return own + tuple(f"{w.problem}; {_meanwhile(w)}" for w in self._files if w.problem and not self._problem)
+
+    @property
+    def undecided_for(self) -> float | None:
+        """Seconds after which a look can tell of an empty file whether it means off; None if there is none."""
+        now = self.clock.monotonic()
+        left = [
+            max(0.0, w.empty_since + EMPTY_IS_OFF_AFTER - now)
+            for w in self._files
+            if w.empty_since is not None and w.undecided()
+        ]
+        return max(left, default=None)
+
+    def state(self) -> str:
+        """The last known switches, for keeping; the same text as long as they are the same."""
+        rules = next((w.known for w in self._files if isinstance(w.known, AttemptRules)), None)
+        kept = _Kept(
+            on=[w.event_type for w in self._files if w.known is True],
+            off=[w.event_type for w in self._files if w.known is False],
+            delivery_attempt=rules,
+        )
+        return msgspec.json.encode(kept).decode()
+
+    def _take_over(self, kept: str | None) -> None:
+        if not kept:
+            return
+        try:
+            last = msgspec.json.decode(kept, type=_Kept)
+        except msgspec.DecodeError:
+            # Written by another version: as good as none; the files are read in a moment anyway.
+            return
+        for watched in self._files:
+            if watched.event_type == ATTEMPT:
+                watched.known = last.delivery_attempt
+            elif watched.event_type in last.on or watched.event_type in last.off:
+                watched.known = watched.event_type in last.on
+
+    def _without_directory(self) -> Gate:
+        known = any(w.known is not None for w in self._files)
+        holds = "the last known switches go on" if known else "no type is recorded"
+        why = "is no folder" if self.directory.exists() else "is missing"
+        self._problem = f"the control directory {self.directory} {why}; {holds}"
+        self._gate = self._make() if known else Gate()
+        return self._gate
+
+    def _make(self) -> Gate:
+        rules = next((w.known for w in self._files if isinstance(w.known, AttemptRules)), AttemptRules())
+        on = [w.event_type for w in self._files if w.known is True]
+        return Gate(
+            engine=frozenset([*on, ATTEMPT] if rules.enabled else on),
+            unknown=frozenset(w.event_type for w in self._files if w.known is None),
+            attempts=rules,
+        )
+
+
+def _meanwhile(watched: _Watched) -> str:
+    known = watched.known
+    if known is None:
+        return f"whether {watched.event_type} is recorded is not known, so no such event is taken"
+    on = known.enabled if isinstance(known, AttemptRules) else known
+    return f"{watched.event_type} stays {'on' if on else 'off'}, as last known"
+
+
+def enable(directory: Path, event_type: str) -> Path:
+    """Switches a type on as the guide does; returns the control file. Raises MailvaneError, with what to do."""
+    return _write(directory, event_type, True)
+
+
+def disable(directory: Path, event_type: str) -> Path:
+    """Switches a type off; returns the control file. Raises MailvaneError, with what to do."""
+    return _write(directory, event_type, False)
+
+
+def _write(directory: Path, event_type: str, on: bool) -> Path:
+    name = event_type.lower()
+    switch = SWITCHED.get(name)
+    if switch is None:
+        raise MailvaneError(_no_switch(event_type))
+    path = directory / switch
+    text = _rules_text(path, on) if name == ATTEMPT else f"{int(on)}\n"
+    new = directory / f".{switch}.{os.getpid()}"
+    try:
+        with open(new, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise MailvaneError(
+            f"{path} cannot be written: {error.strerror}; {name} is as it was. "
+            "The control directory must be there, and writable by this user."
+        ) from None
+    return path
+
+
+def _rules_text(path: Path, on: bool) -> str:
+    """What else the file says stays."""
+    try:
+        rules = rules_in(read_regular(path, RULES_LIMIT).data)
+    except (Unreadable, Strange):
+        rules = AttemptRules()
+    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(rules, enabled=on))).decode() + "\n"
+
+
+def _no_switch(event_type: str) -> str:
+    name = event_type.lower()
+    known = TYPES.get(name)
+    if known is not None and known.column:
+        return f'"{name}" is switched in Studio\'s table s_system_configs, which is not there yet'
+    if known is not None:
+        return f'"{name}" is only a name to filter for: nothing makes such events'
+    names: Sequence[str] = [*SWITCHED, *(n for n in TYPES if TYPES[n].column)]
+    near = get_close_matches(name, names, n=1) or [n for n in names if n.endswith(f"_{name}")]
+    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(SWITCHED)}"
+    return f'"{event_type}" is no type of event; {hint}'
