@@ -1,0 +1,1 @@
+"""What comes from outside and becomes events: for each kind of source a module, each giving events to recording."""
