@@ -1,0 +1,194 @@
+"""A process that owns the queue: starts what was asked for, waits for a reason to end, ends with nothing lost.
+
+SIGTERM, SIGINT   ends within ten seconds: what is on its way may arrive, what was acknowledged is on disk
+the same again    ends at once; a repeat of what was on its way is possible, a loss is not
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mailvane.configuration.settings import Settings
+from mailvane.configuration.watch import LegacyFile
+from mailvane.errors import MailvaneError
+from mailvane.operations.service import Service, take_ownership
+
+OPEN_FILES = 65_536
+END_WITHIN = 9.0
+"""Seconds after the first signal when the process ends in any case."""
+WEB_GRACE = 2.0
+DELIVERY_GRACE = 5.0
+LOOK_EVERY = 0.25
+SOCKET_AFTER = 1.0
+"""Seconds that `processor --once` may take before others are let in by its socket."""
+
+log = logging.getLogger("mailvane")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What runs. Without `web` there is the Unix socket alone: others record through it."""
+
+    command: str
+    web: bool = True
+    deliver: bool = True
+    once: bool = False
+
+
+Stop = Callable[[float], Awaitable[object]]
+
+
+def run_process(settings: Settings, parts: Parts, config: LegacyFile | None = None) -> int:
+    """Runs in the foreground until it is ended; returns the exit status. Raises MailvaneError if it cannot start."""
+    raise_open_files()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(settings, parts, config))
+
+
+def raise_open_files() -> None:
+    """The soft limit of open files to the hard one: each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # PyPy has none
+        return None
+    return uvloop.new_event_loop
+
+
+async def _run(settings: Settings, parts: Parts, config: LegacyFile | None) -> int:
+    ending = _Ending()
+    lock = await take_ownership(settings, parts.command)
+    service = Service(settings, lock)
+    tasks: list[asyncio.Task[None]] = []
+    stops: list[Stop] = []
+    try:
+        await service.start(parts.deliver, config)
+        _spare_the_collector()
+        waits_for = [asyncio.create_task(ending.asked.wait()), asyncio.create_task(_broken(service))]
+        if parts.deliver:
+            delivery = asyncio.create_task(service.deliver(parts.once))
+            tasks.append(delivery)
+            waits_for.append(delivery)
+            if parts.once:
+                await asyncio.wait(waits_for, timeout=SOCKET_AFTER, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            tasks.append(asyncio.create_task(_look_at_the_configuration(service)))
+        if not any(task.done() for task in waits_for):
+            stops.append(await _serve(service, parts))
+            tasks.append(asyncio.create_task(service.tell_summaries()))
+        await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
+        return _outcome(service, tasks[0] if parts.deliver else None, parts)
+    finally:
+        ending.begin()
+        for stop in stops:
+            await stop(WEB_GRACE)
+        await service.stop(DELIVERY_GRACE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        ending.done()
+
+
+async def _serve(service: Service, parts: Parts) -> Stop:
+    from mailvane.web.server import serve
+
+    running = await serve(service, tcp=parts.web)
+    where = [f"http://{replace(service.settings.http_listen, port=running.port)}"] if parts.web else []
+    where += [running.socket_path] if running.socket_path else []
+    log.info("ready: %s, process %d, listens on %s", parts.command, os.getpid(), " and ".join(where) or "nothing")
+    return running.stop
+
+
+async def _look_at_the_configuration(service: Service) -> None:
+    """For a process that does not deliver: what it tells of the configuration is true, and the last good one kept."""
+    while service.plans is not None:
+        service.plans.look()
+        await asyncio.sleep(1.0)
+
+
+async def _broken(service: Service) -> None:
+    """Returns when nothing may be written any more: another process has to start from what is on disk."""
+    while not service.queue.broken:
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def _outcome(service: Service, delivery: "asyncio.Task[None] | None", parts: Parts) -> int:
+    if service.queue.broken:
+        log.error("the queue cannot be written any more: %s", service.queue.broken)
+        return 1
+    if delivery is not None and delivery.done():
+        error = delivery.exception()
+        if error is not None:
+            log.error("delivery has ended", exc_info=error)
+            return 1
+        if parts.once and service.plans is not None and service.plans.state.kind == "none":
+            return 1  # told when it was read
+    return 0
+
+
+def _spare_the_collector() -> None:
+    """What is there now stays: not looked at again. Events live short, and reference counting frees them."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+class _Ending:
+    """SIGTERM and SIGINT: the first asks, the second ends at once; nothing takes longer than END_WITHIN."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self._timer: threading.Timer | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _signalled(self) -> None:
+        if self.asked.is_set():
+            log.warning("ended at once; what was on its way is sent again at the next start")
+            os._exit(1)
+        log.info("ending; the same signal again ends at once")
+        self.asked.set()
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on there are END_WITHIN seconds."""
+        if self._timer is None:
+            self._timer = threading.Timer(END_WITHIN, _end_now)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def done(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        log.info("ended")
+
+
+def _end_now() -> None:
+    log.error("ended without waiting any longer; what was acknowledged is on disk")
+    os._exit(1)
+
+
+def config_file(path: str) -> LegacyFile:
+    """The file that `--config` names. Raises MailvaneError with its mistakes: there is no last good one of it."""
+    file = Path(path).absolute()
+    look = LegacyFile(file).look()
+    if look.plan is None:
+        raise MailvaneError(f"nothing was started; {path} is not usable:\n{look.state.report}")
+    return LegacyFile(file)

@@ -1,0 +1,129 @@
+"""`init`, and the switches: `enable`, `disable`, `enabled`."""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mailvane.cli.output import console, say, say_json, tell
+from mailvane.cli.parsing import Spec
+from mailvane.cli.queue_access import reading
+from mailvane.configuration.home import existing_home, find_home, init
+from mailvane.configuration.settings import load_settings
+from mailvane.errors import MailvaneError
+from mailvane.recording.gate import Gate
+from mailvane.recording.switches import SWITCHED, Switches, disable, enable
+
+
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--queue", metavar="URL", default="", help="where events wait: sqlite:FILE (sqlite:queue.db)")
+
+
+def _init(args: argparse.Namespace) -> int:
+    done = init(find_home(args.home), args.queue)
+    if args.json:
+        say_json({"home": str(done.home), "made": done.made})
+    elif done.made:
+        say(f"made the home {done.home}; nothing is recorded yet. To record bounces:")
+        say(f"  mailvane enable bounce_all bounce_bad_address --home {done.home}")
+    else:
+        say(f"{done.home} is a home already; nothing was changed")
+    return 0
+
+
+def _types(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("types", nargs="+", metavar="TYPE", help="a type of event, or `all` for each that has a switch")
+
+
+def _switched(switch: Callable[[Path, str], Path], word: str, args: argparse.Namespace) -> int:
+    directory = load_settings(existing_home(args.home)).control_directory
+    names: Sequence[str] = args.types
+    status, done = 0, list[dict[str, str]]()
+    for name in SWITCHED if "all" in names else names:
+        try:
+            path = switch(directory, name)
+        except MailvaneError as error:
+            tell(str(error))
+            status = 1
+            continue
+        done.append({"type": name.lower(), "state": word, "file": str(path)})
+        if not args.json:
+            say(f"{name.lower()} is {word} ({path})")
+    if args.json:
+        say_json(done)
+    return status
+
+
+def switches_now(switches: Switches) -> Gate:
+    """The gate, once it is known of each file whether it is empty or being written."""
+    gate = switches.look()
+    while (wait := switches.undecided_for) is not None:
+        time.sleep(wait + 0.001)
+        gate = switches.look()
+    return gate
+
+
+def _enabled(args: argparse.Namespace) -> int:
+    settings = load_settings(existing_home(args.home))
+    with reading(settings) as reader:
+        kept = reader.kept("switches") if reader else None
+    switches = Switches(settings.control_directory, kept)
+    gate = switches_now(switches)
+    rows = [(name, _state(gate, name), switch) for name, switch in SWITCHED.items()]
+    if args.json:
+        states = {name: state for name, state, _ in rows}
+        say_json({"types": states, "problems": list(switches.problems)})
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("type", "state", "control file", box=None, header_style="bold")
+        for name, state, switch in rows:
+            colour = {"on": "green", "off": "dim", "unknown": "red"}[state]
+            table.add_row(name, Text(state, colour), switch)
+        console().print(table)
+    for problem in switches.problems:
+        tell(problem)
+    return 1 if switches.problems else 0
+
+
+def _state(gate: Gate, name: str) -> str:
+    return "unknown" if name in gate.unknown else "on" if name in gate.engine else "off"
+
+
+INIT = Spec(
+    about="Makes a home: mailvane.conf (every directive as a comment), control/ with an event_processor.json that "
+    "leaves events in the queue, and no type of event enabled. The queue's file comes with the first event. A "
+    "folder that is a home already stays as it is.",
+    examples=[
+        ("mailvane init --home /var/lib/mailvane", "a home for this machine"),
+        ("mailvane init", "a home in ./mailvane-home, to try things"),
+    ],
+    arguments=_init_arguments,
+    run=_init,
+)
+ENABLE = Spec(
+    about="Switches types of events on: from now on they are recorded, without a restart. It writes 1 into the "
+    "type's control file, as `echo 1 > control/record_events.simplemh.bounce_all` does.",
+    examples=[
+        ("mailvane enable bounce_all bounce_bad_address scomp", "bounces and complaints"),
+        ("mailvane enable all", "every type that has a control file"),
+    ],
+    arguments=_types,
+    run=lambda args: _switched(enable, "on", args),
+)
+DISABLE = Spec(
+    about="Switches types of events off: from now on they are not recorded. What is in the queue stays there.",
+    examples=[("mailvane disable engine_open", "no more opens")],
+    arguments=_types,
+    run=lambda args: _switched(disable, "off", args),
+)
+ENABLED = Spec(
+    about="Shows which types of events are recorded, and what is strange about the control files. Exit status 1 if "
+    "something is.",
+    examples=[
+        ("mailvane enabled", ""),
+        ("mailvane enabled --json", 'prints {"types": {"bounce_all": "on", …}, "problems": []}'),
+    ],
+    run=_enabled,
+)

@@ -1,0 +1,49 @@
+"""`mailvane doctor`: looks at everything that a support engineer would ask for. Changes nothing, sends nothing.
+
+Each check gives findings; one that fails unexpectedly is a finding itself, and the others go on.
+"""
+
+from collections.abc import Callable, Iterator
+
+from mailvane.configuration.home import existing_home
+from mailvane.configuration.settings import Settings, load_settings
+from mailvane.errors import MailvaneError
+from mailvane.operations import doctor_machine, doctor_plan, doctor_queue
+from mailvane.operations.findings import Finding, Level, wrong
+
+__all__ = ["Finding", "Level", "examine"]
+
+Check = Callable[[Settings], Iterator[Finding]]
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("settings", doctor_machine.settings_file),
+    ("permissions", doctor_machine.permissions),
+    ("socket", doctor_machine.socket_path),
+    ("disk", doctor_machine.disk),
+    ("open files", doctor_machine.open_files),
+    ("owner", doctor_queue.owner),
+    ("queue", doctor_queue.integrity),
+    ("log of the queue", doctor_queue.write_ahead_log),
+    ("retries", doctor_queue.retries),
+    ("clock", doctor_queue.clock),
+    ("configuration", doctor_plan.configuration),
+    ("switches", doctor_plan.switches),
+    ("certificates", doctor_plan.certificates),
+    ("endpoints", doctor_plan.endpoints),
+)
+
+
+def examine(home: str | None) -> list[Finding]:
+    """All findings, in the order of the checks. `home` as for the command line."""
+    findings = list(doctor_machine.versions())
+    try:
+        settings = load_settings(existing_home(home))
+    except MailvaneError as error:
+        return [*findings, wrong("home", str(error), "nothing else can be looked at before this is right")]
+    for name, check in CHECKS:
+        try:
+            findings.extend(check(settings))
+        except Exception as error:  # the border: a check that fails is a finding
+            told = str(error) if isinstance(error, MailvaneError | OSError) else f"{type(error).__name__}: {error}"
+            findings.append(wrong(name, f"could not be looked at: {told}", "see what it says"))
+    return findings

@@ -1,0 +1,111 @@
+"""What `mailvane doctor` looks at of where events go: configuration, switches, certificates, endpoints."""
+
+import asyncio
+from collections.abc import Iterator
+
+from mailvane.configuration.masking import mask_url
+from mailvane.configuration.places import places_of
+from mailvane.configuration.secrets import SecretMissing, is_reference, resolve_secret
+from mailvane.configuration.settings import Settings
+from mailvane.configuration.watch import LegacyFile, Look
+from mailvane.destinations.addresses import Policy, SystemResolver
+from mailvane.destinations.contract import HttpPost
+from mailvane.destinations.http_request import Endpoint, endpoint
+from mailvane.destinations.tls import client_context
+from mailvane.operations.findings import Finding, note, ok, wrong
+from mailvane.queue.reading import kept_value
+from mailvane.recording.switches import Switches
+
+RESOLVES_WITHIN = 5.0
+
+
+def _kept(settings: Settings, name: str) -> str | None:
+    return kept_value(places_of(settings).database, name)
+
+
+def _look(settings: Settings) -> Look:
+    return LegacyFile(settings.legacy_file, _kept(settings, "legacy")).look()
+
+
+def configuration(settings: Settings) -> Iterator[Finding]:
+    """event_processor.json: in force, or not usable, with its mistakes."""
+    look = _look(settings)
+    correct = "correct the file: mailvane processor --check-syntax"
+    match look.state.kind:
+        case "current":
+            routes = ", ".join(route.name for route in look.plan.routes) if look.plan else ""
+            yield ok("configuration", f"{settings.legacy_file} is right: {routes}")
+        case "stale":
+            yield wrong("configuration", f"not usable, the last good one is in force:\n{look.state.report}", correct)
+        case "none":
+            yield wrong("configuration", f"not usable, nothing is delivered:\n{look.state.report}", correct)
+    for warning in look.warnings:
+        yield wrong("configuration", warning, "see what it says")
+
+
+def switches(settings: Settings) -> Iterator[Finding]:
+    """Which types are recorded, and which control files are strange."""
+    files = Switches(settings.control_directory, _kept(settings, "switches"))
+    gate = files.look()
+    for problem in files.problems:
+        yield wrong("switches", problem, "write 1 or 0 into it: mailvane enable TYPE, mailvane disable TYPE")
+    if gate.engine:
+        yield ok("switches", "recorded: " + ", ".join(sorted(gate.engine)))
+    elif not files.problems:
+        yield note("switches", "no type of event is recorded", "mailvane enable bounce_all bounce_bad_address scomp")
+
+
+def _targets(settings: Settings) -> list[HttpPost]:
+    plan = _look(settings).plan
+    return list(dict.fromkeys(r.target for r in plan.routes if isinstance(r.target, HttpPost))) if plan else []
+
+
+def certificates(settings: Settings) -> Iterator[Finding]:
+    """Whom TLS trusts."""
+    file = settings.tls_ca_file
+    try:
+        context = client_context(str(file or ""))
+    except OSError as error:
+        advice = "name a file with certificates in PEM form, or take tls_ca_file out of mailvane.conf"
+        yield wrong("certificates", f"tls_ca_file {file} cannot be used: {error}", advice)
+        return
+    trusted = context.cert_store_stats()["x509_ca"]
+    if trusted or not any(t.url.startswith("https:") for t in _targets(settings)):
+        beside = f", those of {file} among them" if file else ""
+        yield ok("certificates", f"{trusted} authorities are trusted{beside}")
+    else:
+        yield wrong("certificates", "no authority is trusted, so no https endpoint is", "install ca-certificates")
+
+
+def endpoints(settings: Settings) -> Iterator[Finding]:
+    """Whether the endpoints' names resolve, to addresses that may be reached. No request is sent."""
+    policy = Policy(settings.destination_networks, settings.allow_networks, settings.deny_networks)
+    for target in _targets(settings):
+        shown = mask_url(target.url)
+        try:
+            secret = is_reference(target.url)
+            to = endpoint(resolve_secret(target.url) if secret else target.url, secret)
+        except (SecretMissing, ValueError) as error:
+            yield wrong("endpoint", f"{shown}: {error}", "correct event_processor.json, or what it refers to")
+            continue
+        yield asyncio.run(_reach(to, shown, policy))
+
+
+async def _reach(to: Endpoint, shown: str, policy: Policy) -> Finding:
+    try:
+        async with asyncio.timeout(RESOLVES_WITHIN):
+            addresses = await SystemResolver().resolve(to.host, to.port)
+    except TimeoutError:
+        return wrong(
+            "endpoint", f"{shown}: the name server did not answer in {RESOLVES_WITHIN:.0f} s", "look at the resolver"
+        )
+    except OSError as error:
+        return wrong(
+            "endpoint", f"{shown}: the name does not resolve: {error.strerror or error}", "correct it, or the resolver"
+        )
+    judged = {address: policy.judge(address, to.port) for address in dict.fromkeys(addresses)}
+    allowed = [address for address, reason in judged.items() if reason is None]
+    reasons = "; ".join(reason for reason in judged.values() if reason)
+    if not allowed:
+        return wrong("endpoint", f"{shown}: {reasons}", "see destination_networks and allow_network in mailvane.conf")
+    return ok("endpoint", f"{shown}: {', '.join(allowed)}" + (f" (not: {reasons})" if reasons else ""))

@@ -1,0 +1,178 @@
+"""What the process counts, and how Prometheus reads it.
+
+Two sorts of figures: what happens is counted here, by plain additions on the hot path; how things stand (waiting, in
+flight, ...) is read when somebody asks. `METRICS` names and describes both; the exposition is made from it.
+
+A destination goes by its name in the plan, which has its secrets masked.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mailvane.destinations.contract import Failure
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the histogram's buckets, seconds; an attempt ends after 30 at the latest."""
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+METRICS: Mapping[str, str] = {
+    "mailvane_recorded_total": "Events recorded since this process started",
+    "mailvane_delivered_total": "Events that the destination took",
+    "mailvane_dropped_total": "Events removed because the configuration drops them",
+    "mailvane_failed_total": "Attempts that failed, by class of failure",
+    "mailvane_delivery_seconds": "How long attempts took that delivered",
+    "mailvane_waiting": "Events in the queue: waiting, in flight, deferred and left",
+    "mailvane_oldest_seconds": "Age of the oldest event in the queue, 0 for an empty one",
+    "mailvane_in_flight": "Events whose attempt has begun and whose outcome is not on disk yet",
+    "mailvane_deferred": "Events that failed and wait for another try",
+    "mailvane_circuit_open": "1: the destination failed too often and is only probed",
+    "mailvane_paused": "1: the destination is paused, by a person or because it answered 410",
+    "mailvane_config_stale": "1: the configuration file cannot be used, and the last good one is in force",
+}
+"""Every metric that is ours, with its help."""
+
+
+class Tally:
+    """What happened at one destination."""
+
+    __slots__ = ("buckets", "delivered_total", "failed_total", "seconds_total")
+
+    def __init__(self) -> None:
+        self.delivered_total = 0
+        self.failed_total = dict.fromkeys(Failure, 0)
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds_total = 0.0
+
+    def delivered(self, seconds: float) -> None:
+        """An event was delivered by an attempt that took so many seconds."""
+        self.delivered_total += 1
+        self.seconds_total += seconds
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+
+    def failed(self, failure: Failure) -> None:
+        """An attempt failed."""
+        self.failed_total[failure] += 1
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a destination stands at the moment."""
+
+    circuit_open: bool = False
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How things stand at the moment. `oldest_seconds` is None for an empty queue."""
+
+    waiting: int = 0
+    oldest_seconds: float | None = None
+    in_flight: int = 0
+    deferred: int = 0
+    config_stale: bool = False
+    destinations: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+
+
+class Metrics:
+    """The process's counters. For one thread: the event loop's."""
+
+    def __init__(self) -> None:
+        self.recorded_total = 0
+        self.dropped_total = 0
+        self.tallies: dict[str, Tally] = {}
+
+    def recorded(self, events: int) -> None:
+        """So many events were recorded."""
+        self.recorded_total += events
+
+    def dropped(self, events: int) -> None:
+        """So many were removed by `drop_from_queue`."""
+        self.dropped_total += events
+
+    def tally(self, destination: str) -> Tally:
+        """The counters of a destination, to be kept by its lane; the same ones for the same name."""
+        found = self.tallies.get(destination)
+        if found is None:
+            found = self.tallies[destination] = Tally()
+        return found
+
+    @property
+    def delivered_total(self) -> int:
+        return sum(t.delivered_total for t in self.tallies.values())
+
+    @property
+    def failed_total(self) -> int:
+        return sum(sum(t.failed_total.values()) for t in self.tallies.values())
+
+    def exposition(self, readings: Readings) -> bytes:
+        """All of it in Prometheus's text format (`CONTENT_TYPE`), the process's own memory and CPU time included."""
+        from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(self, readings))
+        ProcessCollector(registry=registry)
+        return generate_latest(registry)
+
+
+class _Collector:
+    """What prometheus_client asks for metrics."""
+
+    def __init__(self, metrics: Metrics, readings: Readings) -> None:
+        self._metrics = metrics
+        self._readings = readings
+
+    def describe(self) -> Iterable["Metric"]:
+        return ()
+
+    def collect(self) -> Iterator["Metric"]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        metrics, readings = self._metrics, self._readings
+
+        def counter(name: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
+            return CounterMetricFamily(name, METRICS[name], labels=labels)
+
+        def gauge(name: str, value: float) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, METRICS[name], value=value)
+
+        recorded = counter("mailvane_recorded_total")
+        recorded.add_metric((), metrics.recorded_total)
+        dropped = counter("mailvane_dropped_total")
+        dropped.add_metric((), metrics.dropped_total)
+        delivered = counter("mailvane_delivered_total", ("destination",))
+        failed = counter("mailvane_failed_total", ("destination", "class"))
+        seconds = HistogramMetricFamily(
+            "mailvane_delivery_seconds", METRICS["mailvane_delivery_seconds"], labels=("destination",)
+        )
+        for name, tally in metrics.tallies.items():
+            delivered.add_metric((name,), tally.delivered_total)
+            for failure, count in tally.failed_total.items():
+                if count:
+                    failed.add_metric((name, failure.value), count)
+            seconds.add_metric((name,), list(_cumulated(tally.buckets)), sum_value=tally.seconds_total)
+        yield from (recorded, dropped, delivered, failed, seconds)
+
+        yield gauge("mailvane_waiting", readings.waiting)
+        yield gauge("mailvane_oldest_seconds", readings.oldest_seconds or 0)
+        yield gauge("mailvane_in_flight", readings.in_flight)
+        yield gauge("mailvane_deferred", readings.deferred)
+        yield gauge("mailvane_config_stale", readings.config_stale)
+        circuit = GaugeMetricFamily("mailvane_circuit_open", METRICS["mailvane_circuit_open"], labels=("destination",))
+        paused = GaugeMetricFamily("mailvane_paused", METRICS["mailvane_paused"], labels=("destination",))
+        for name, standing in readings.destinations.items():
+            circuit.add_metric((name,), standing.circuit_open)
+            paused.add_metric((name,), standing.paused)
+        yield from (circuit, paused)
+
+
+def _cumulated(buckets: list[int]) -> Iterator[tuple[str, float]]:
+    so_far = 0
+    for bound, count in zip((*(str(b) for b in BOUNDS), "+Inf"), buckets, strict=True):
+        so_far += count
+        yield bound, so_far

@@ -1,0 +1,298 @@
+"""A process that owns a queue: what records, what delivers, and what people ask it, put together.
+
+`mailvane run` and `mailvane processor` are this, and the API in front of it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from mailvane.clock import Clock, SystemClock, system_chance
+from mailvane.configuration.places import places_of
+from mailvane.configuration.secrets import is_reference, resolve_secret
+from mailvane.configuration.settings import Settings
+from mailvane.configuration.watch import LegacyFile
+from mailvane.destinations.addresses import Policy, SystemResolver
+from mailvane.destinations.contract import Destination, HttpPost
+from mailvane.destinations.dial import Limits
+from mailvane.destinations.http import HttpDestination
+from mailvane.errors import EventRejected, QueueOwned, QueueUnavailable
+from mailvane.events.catalogue import Event
+from mailvane.events.codecs import StoredForm
+from mailvane.operations.inspection import Inspection, Query
+from mailvane.operations.metrics import Metrics, Readings, Standing
+from mailvane.operations.plans import LegacyPlans
+from mailvane.operations.status import Status, status
+from mailvane.processor.plan import Plan
+from mailvane.processor.run import Processor
+from mailvane.processor.states import DestinationState
+from mailvane.queue.ballast import Ballast
+from mailvane.queue.contract import Filter
+from mailvane.queue.local import SQLiteQueue
+from mailvane.queue.ownership import Lock, describe
+from mailvane.queue.reading import SQLiteReader
+from mailvane.recording.intake import Intake
+from mailvane.recording.switches import Switches
+
+T = TypeVar("T")
+
+LOCK_WAIT = 5.0
+"""Seconds that a command of a moment may still have the queue when a long-running process starts."""
+SUMMARY_EVERY = 60.0
+ACT_LIMIT = 1_000
+
+log = logging.getLogger("mailvane")
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """An event of a request that was not let in."""
+
+    position: int
+    field: str
+    error: str
+
+
+class RequestRejected(Exception):
+    """At least one event of a request is wrong: none of it is recorded."""
+
+    def __init__(self, errors: Sequence[Rejected]) -> None:
+        super().__init__(f"{len(errors)} events rejected")
+        self.errors = list(errors)
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What became of an event: its id, or the type that is off."""
+
+    id: int = 0
+    disabled: str = ""
+
+
+async def take_ownership(settings: Settings, command: str) -> Lock:
+    """The queue's lock, for the life of this process. Raises QueueOwned, naming who has it."""
+    lock = Lock(places_of(settings).lock, command)
+    end = time.monotonic() + LOCK_WAIT
+    while True:
+        try:
+            if lock.take():
+                return lock
+        except OSError as e:
+            raise QueueUnavailable(f"{lock.path}: {e.strerror}; is the home there, and ours to write?") from e
+        holder = lock.holder()
+        if time.monotonic() > end or (holder is not None and holder.command.startswith("mailvane ")):
+            raise QueueOwned(
+                f"the queue of {settings.home} belongs to {describe(holder)}; one process at a time has it"
+            )
+        await asyncio.sleep(0.01)
+
+
+class Service:
+    """See the module. Made and ended in one event loop: `start`, then `deliver` in a task, then `stop`."""
+
+    def __init__(
+        self, settings: Settings, lock: Lock, clock: Clock | None = None, limits: Limits | None = None
+    ) -> None:
+        """`limits`: the deadlines of attempts, where they are not the usual ones."""
+        self.settings = settings
+        self._limits = limits
+        self.clock: Clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self._lock = lock
+        places = places_of(settings)
+        self.queue = SQLiteQueue(places.database, Ballast(places.ballast), asyncio.get_running_loop())
+        self._background: set[asyncio.Task[None]] = set()
+        self.intake: Intake | None = None
+        self.plans: LegacyPlans | None = None
+        self.processor: Processor | None = None
+
+    async def start(self, deliver: bool = True, config: LegacyFile | None = None) -> None:
+        """Gets ready to record, and with `deliver` to deliver; `config` stands for the usual legacy file."""
+        switches = Switches(self.settings.control_directory, await self.queue.kept("switches"), self.clock)
+        self.intake = Intake(switches, self.settings.server_id, self.clock, lambda state: self._keep("switches", state))
+        self.intake.gate()
+        for problem in switches.problems:
+            log.warning("%s", problem)
+        file = config or LegacyFile(self.settings.legacy_file, await self.queue.kept("legacy"), self.clock)
+        self.plans = LegacyPlans(file, lambda text: self._keep("legacy", text))
+        if deliver:
+            paused = msgspec.json.decode(await self.queue.kept("paused") or "[]", type=list[str])
+            self.processor = Processor(
+                self.queue, self.plans, self._connect, self.clock, system_chance(), self.metrics.tally, paused
+            )
+        self.queue.on_commit = self._committed
+
+    def _connect(self, target: HttpPost) -> Destination:
+        s = self.settings
+        return HttpDestination(
+            target,
+            epoch=self.queue.epoch,
+            policy=Policy(s.destination_networks, s.allow_networks, s.deny_networks),
+            resolver=SystemResolver(),
+            clock=self.clock,
+            reveal=lambda url: resolve_secret(url) if is_reference(url) else url,
+            tls_ca_file=str(s.tls_ca_file or ""),
+            limits=self._limits,
+        )
+
+    def _committed(self, first: int, events: Sequence[StoredForm]) -> None:
+        self.metrics.recorded(len(events))
+        if self.processor is not None:
+            self.processor.committed(first, events)
+
+    def _keep(self, name: str, value: str) -> None:
+        async def keep() -> None:
+            try:
+                await self.queue.keep(name, value)
+            except QueueUnavailable as e:
+                log.error("what must survive a restart could not be kept: %s", e)
+
+        task = asyncio.get_running_loop().create_task(keep())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    # Recording.
+
+    async def record(self, events: Sequence[Event | EventRejected], token: str = "") -> list[Acknowledged]:
+        """Records events that were parsed; an EventRejected stands for one that could not be.
+
+        Returns when all is on disk. Raises RequestRejected, with nothing recorded, or QueueUnavailable.
+        """
+        assert self.intake is not None
+        forms: list[StoredForm | None] = []
+        errors: list[Rejected] = []
+        for position, event in enumerate(events):
+            if isinstance(event, EventRejected):
+                errors.append(Rejected(position, event.field, event.reason))
+                continue
+            try:
+                forms.append(self.intake.form(event))
+            except EventRejected as e:
+                errors.append(Rejected(position, e.field, e.reason))
+        if errors:
+            raise RequestRejected(errors)
+        wanted = [form for form in forms if form is not None]
+        ids = iter(await self.queue.appending(wanted, token) if wanted else ())
+        kinds = [e.event_type for e in events if isinstance(e, Event)]
+        return [
+            Acknowledged(disabled=kind) if form is None else Acknowledged(next(ids))
+            for form, kind in zip(forms, kinds, strict=True)
+        ]
+
+    # Delivering.
+
+    async def deliver(self, once: bool = False) -> None:
+        """Delivers until `stop`, or with `once` until nothing is left to do."""
+        assert self.processor is not None
+        await self.processor.run(once)
+
+    async def tell_summaries(self) -> None:
+        """A line a minute, for the log."""
+        last = (0, 0, 0)
+        while True:
+            await asyncio.sleep(SUMMARY_EVERY)
+            now = (self.metrics.recorded_total, self.metrics.delivered_total, self.metrics.failed_total)
+            report = await self.status()
+            log.info(
+                "summary: recorded %d, delivered %d, failed %d, waiting %d, oldest %.0f s",
+                *(n - before for n, before in zip(now, last, strict=True)),
+                report.queue.events,
+                report.queue.oldest_seconds or 0.0,
+            )
+            last = now
+
+    async def stop(self, grace: float) -> None:
+        """Ends within `grace` seconds and a little, with nothing lost."""
+        if self.processor is not None:
+            await self.processor.stop(grace)
+        if self._background:
+            await asyncio.wait(self._background, timeout=1.0)
+        await self.queue.close()
+        self._lock.release()
+
+    # What people ask.
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be recorded now; "" when all is well."""
+        if self.queue.broken:
+            return self.queue.broken
+        if self.queue.full:
+            return "the disk is full: recording and delivery wait until there is room"
+        return self.processor.trouble if self.processor is not None else ""
+
+    async def status(self) -> Status:
+        """The status report."""
+        assert self.plans is not None and self.intake is not None
+        return status(
+            await self.queue.books(),
+            await self.queue.oldest(),
+            await self.queue.deferred(),
+            self.clock.wall(),
+            self.processor.routes() if self.processor is not None else None,
+            self.plans.state,
+            self.trouble,
+            [*self.intake.switches.problems, *self.plans.warnings],
+        )
+
+    async def exposition(self) -> bytes:
+        """The metrics, in Prometheus's text format."""
+        report = await self.status()
+        routes = report.destinations[0].routes
+        return self.metrics.exposition(
+            Readings(
+                waiting=report.queue.events,
+                oldest_seconds=report.queue.oldest_seconds,
+                in_flight=report.queue.in_flight or 0,
+                deferred=report.destinations[0].retries,
+                config_stale=report.config.state != "current",
+                destinations={
+                    r.destination: Standing(
+                        r.state == DestinationState.CIRCUIT_OPEN, r.state == DestinationState.PAUSED
+                    )
+                    for r in routes
+                },
+            )
+        )
+
+    async def inspect(self, read: Callable[[Inspection], T]) -> T:
+        """Reads the queue for people, beside the event loop."""
+        flying = self.processor.in_flight() if self.processor is not None else set[int]()
+        plan = self.processor.plan if self.processor is not None else Plan()
+
+        def work() -> T:
+            reader = SQLiteReader(self.queue.path)
+            try:
+                return read(Inspection(reader, plan, self.queue.epoch, flying))
+            finally:
+                reader.close()
+
+        return await asyncio.to_thread(work)
+
+    async def drop(self, query: Query) -> int:
+        """Deletes what is meant, as a person would by SQL; returns how many."""
+        deleted = 0
+        for ids in await self._ids(query):
+            deleted += await self.queue.delete(Filter(ids=ids))
+        return deleted
+
+    async def retry(self, query: Query) -> int:
+        """Makes deferred events due at once and closes open circuits; returns how many became due."""
+        now = int(self.clock.wall() * 1000)
+        if query.everything:
+            due = await self.queue.retry(Filter(), now)
+        else:
+            due = 0
+            for ids in await self._ids(query):
+                due += await self.queue.retry(Filter(ids=ids), now)
+        if self.processor is not None:
+            self.processor.retry()
+        return due
+
+    async def _ids(self, query: Query) -> list[tuple[int, ...]]:
+        ids = await self.inspect(lambda inspection: list(inspection.ids(query)))
+        return [tuple(ids[at : at + ACT_LIMIT]) for at in range(0, len(ids), ACT_LIMIT)]

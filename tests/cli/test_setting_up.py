@@ -1,0 +1,77 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.homes import Home
+
+
+@pytest.fixture
+def home(make_home: Callable[..., Home]) -> Home:
+    return make_home()
+
+
+def test_init_makes_a_home_once(home: Home) -> None:
+    new = home.folder.parent / "new"
+    assert home.json("init", "--home", str(new)) == {"home": str(new), "made": True}
+    assert home.json("--home", str(new), "init") == {"home": str(new), "made": False}
+    assert sorted(p.name for p in new.iterdir()) == ["control", "mailvane.conf"]
+    assert [p.name for p in (new / "control").iterdir()] == ["event_processor.json"]
+    assert (
+        f"mailvane enable bounce_all bounce_bad_address --home {new}2"
+        in home.mailvane("init", "--home", f"{new}2").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--queue", "postgresql://x/y"), "not there yet"),
+        (("--queue", "mysql:x"), "no queue that is known"),
+        (("--home", "/proc/nothing"), "cannot be made"),
+        (("--home", "/etc"), "is no home of mailvane"),
+    ],
+)
+def test_what_cannot_be_a_home_is_told(home: Home, arguments: tuple[str, ...], said: str) -> None:
+    done = home.mailvane("init", *arguments, check=False)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_types_are_switched_and_the_switches_shown(home: Home) -> None:
+    assert home.mailvane("enable", "bounce_all", "SCOMP").stdout.splitlines()[1].startswith("scomp is on (")
+    switch = home.folder / "control" / "record_events.simplemh.scomp"
+    assert switch.read_text() == "1\n"
+    states = home.json("enabled")
+    assert states["problems"] == []
+    assert [name for name, state in states["types"].items() if state == "on"] == ["bounce_all", "scomp"]
+    assert home.json("disable", "scomp") == [{"type": "scomp", "state": "off", "file": str(switch)}]
+    table = home.mailvane("enabled").stdout
+    assert "record_events.simplemh.bounce_all" in table and "off" in table
+
+
+def test_all_types_can_be_switched_at_once(home: Home) -> None:
+    home.mailvane("enable", "all")
+    assert set(home.json("enabled")["types"].values()) == {"on"}
+    home.mailvane("disable", "all")
+    assert set(home.json("enabled")["types"].values()) == {"off"}
+
+
+def test_a_type_without_a_switch_is_told_and_the_others_are_switched(home: Home) -> None:
+    done = home.mailvane("enable", "bounce_al", "studio_open", "bounce_all", check=False)
+    assert done.returncode == 1
+    assert 'did you mean "bounce_all"?' in done.stderr and "not there yet" in done.stderr
+    assert home.json("enabled")["types"]["bounce_all"] == "on"
+
+
+def test_strange_control_files_are_reported(home: Home) -> None:
+    home.switch("scomp", "rubbish")
+    done = home.mailvane("enabled", check=False)
+    assert done.returncode == 1 and 'says "rubbish"; wanted is 1 or 0' in done.stderr
+    assert "unknown" in done.stdout
+
+
+def test_a_control_directory_that_cannot_be_written_is_told(home: Home) -> None:
+    control = home.folder / "control"
+    control.rename(Path(f"{control}.away"))
+    done = home.mailvane("enable", "scomp", check=False)
+    assert done.returncode == 1 and "cannot be written" in done.stderr and "Traceback" not in done.stderr
