@@ -1,0 +1,162 @@
+"""One connection to an endpoint, as the event loop sees it: an answer's bytes go in, a verdict goes to the pool.
+
+This is the hot path: an answer that came whole and was seen before costs one look into a dictionary.
+"""
+
+import asyncio
+import select
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from mailvane.destinations import tls
+from mailvane.destinations.contract import Done, Failure, Outgoing
+from mailvane.destinations.http_protocol import AnswerReader, Verdict
+from mailvane.destinations.http_request import Endpoint, RequestForm
+
+
+class Pool(Protocol):
+    """What a connection tells, and to whom. `answers`: what answers that come in one piece mean."""
+
+    view: memoryview
+    answers: dict[bytes, Verdict]
+
+    def reader(self) -> AnswerReader: ...
+
+    def remember(self, data: bytes, verdict: Verdict) -> None:
+        """An answer came in one piece and means this."""
+        ...
+
+    def answered(self, connection: "Connection", verdict: Verdict) -> None:
+        """What is in flight on the connection has its verdict."""
+        ...
+
+    def ended(self, connection: "Connection") -> None:
+        """The other side closed a connection while a request was on it, in good order."""
+        ...
+
+    def lost(self, connection: "Connection", error: Exception | None) -> None:
+        """A connection broke while a request was on it."""
+        ...
+
+    def discard(self, connection: "Connection") -> None:
+        """Closes a connection on which nothing is in flight."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """A connection, and what is in flight on it (`batch` is None when it is free).
+
+    `kept`: it may carry more than one request; `settled`: it has, and nothing has changed since, so that nothing needs
+    to be looked at before the next; `gone`: the other side has closed it; `unsent`: how many bytes of the request have
+    not gone out yet. There is never more than one request to write, so the transport's own buffer is bounded by it, and
+    writing need not be paused.
+    """
+
+    # fmt: off
+    __slots__ = (
+        "answers", "batch", "done", "form", "freed", "gone", "kept", "pool", "reader", "request", "served", "settled",
+        "started", "to", "transport", "unsent", "view", "write",
+    )
+    # fmt: on
+
+    transport: asyncio.Transport
+    write: Callable[[bytes], None]
+    unsent: Callable[[], int]
+    done: Done
+
+    def __init__(self, pool: Pool, to: Endpoint, form: RequestForm) -> None:
+        self.pool = pool
+        self.view = pool.view
+        self.answers = pool.answers
+        self.to = to
+        self.form = form
+        self.request = form.request
+        self.batch: Sequence[Outgoing] | None = None
+        self.reader: AnswerReader | None = None
+        self.gone = False
+        self.started = 0.0
+        self.freed = 0.0
+        self.served = 0
+        self.kept = False
+        self.settled = False
+
+    def start(self, batch: Sequence[Outgoing], done: Done, started: float) -> bool:
+        """Sends the request of a batch of one; False if the connection has just ended and nothing went out."""
+        request = self.request(batch[0])
+        self.batch = batch
+        self.done = done
+        self.started = started
+        try:
+            self.write(request)
+        except RuntimeError:  # uvloop's word for a connection that broke, before it tells by connection_lost
+            self.batch = None
+            return False
+        return True
+
+    def stale(self) -> bool:
+        """Whether the other side has closed this free connection, or sent something that nobody asked for."""
+        if self.gone or self.transport.is_closing():
+            return True
+        ready = select.poll()
+        ready.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(ready.poll(0))
+
+    # What the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self.write = self.transport.write
+        self.unsent = self.transport.get_write_buffer_size
+
+    def data_received(self, data: bytes) -> None:
+        verdict = self.answers.get(data)
+        if verdict is None or self.reader is not None or self.batch is None:
+            verdict = self._read(data)
+        if verdict is not None:
+            self.pool.answered(self, verdict)
+
+    def _read(self, data: bytes) -> Verdict | None:
+        if self.reader is not None:
+            return self.reader.feed(data)
+        if self.batch is None:
+            self.pool.discard(self)
+            return None
+        self.reader = self.pool.reader()
+        verdict = self.reader.feed(data)
+        if verdict is not None and verdict.reusable:
+            self.pool.remember(data, verdict)
+        return verdict
+
+    def eof_received(self) -> None:
+        self.gone = True
+        if self.batch is None:
+            self.pool.discard(self)
+        else:
+            self.pool.ended(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        if self.batch is None:
+            self.pool.discard(self)
+        elif isinstance(exc, ssl.SSLError) and self.reader is None:
+            # With TLS 1.3 a server that wants a client certificate says so only after the handshake.
+            self.pool.answered(self, Verdict(Failure.TLS, 0, f"{self.to.host}: {tls.reason(exc)}"))
+        else:
+            self.pool.lost(self, exc)
+
+
+class BufferedConnection(Connection, asyncio.BufferedProtocol):
+    """The same where each read would else begin with a new buffer of 256 KiB: the standard library's loop, and TLS.
+
+    (uvloop without TLS has a buffer of its own, and makes bytes of the right size.)
+    """
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # One buffer for all: the loop fills it and calls buffer_updated before it does anything else.
+        return self.view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self.view[:nbytes]))

@@ -1,0 +1,110 @@
+"""What every destination promises: a batch in, one outcome per event, each batch answered exactly once.
+
+`send` returns at once; `done` is called later, in the event loop's thread, with one outcome for each event in the order
+of the batch. It is called for every batch, whatever happens, `close` included, and never raises through the
+destination.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """An event on its way: the queue's row, and which attempt this is (from 1).
+
+    `body` holds the members of the legacy object without `id`, `extra` those of the modern object alone;
+    `valued` is how many bytes of `body` (in UTF-8) have a value. See mailvane.events.codecs.
+    """
+
+    id: int
+    attempt: int
+    body: str
+    extra: str
+    valued: int
+
+
+class Failure(StrEnum):
+    """The class of a failed attempt; the processor's tables go by it."""
+
+    TIMEOUT = "timeout"
+    CONNECT = "connect_error"
+    DNS = "dns_error"
+    TLS = "tls_error"
+    ADDRESS = "address_refused"
+    PROTOCOL = "protocol_error"
+    RESET = "connection_lost"
+    REDIRECT = "redirect"
+    THROTTLED = "throttled"
+    """429 and 503."""
+    BUSY = "busy"
+    """408, 425, 502, 504: the endpoint, or what stands before it, is not up to it now."""
+    SERVER = "server_error"
+    """Other 5xx."""
+    REFUSED = "config_problem"
+    """Other 4xx: this request will not do, most often a wrong address or credential in the configuration."""
+    GONE = "gone"
+    """410."""
+    NOT_OK = "not_ok"
+    """Form: 2xx, but the answer lacks the word `ok`."""
+    CLOSED = "closed"
+    """The destination was closed before an answer came; says nothing about the endpoint."""
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of one event in one attempt.
+
+    `status` is the HTTP status (0 where there was none); `text` what the other side said, for people, at most 1,000
+    characters, clean of control characters and secrets; `retry_after` the raw value of that header ("" if absent);
+    `seconds` how long the attempt took on the monotonic clock.
+    """
+
+    failure: Failure | None
+    status: int = 0
+    text: str = ""
+    retry_after: str = ""
+    seconds: float = 0.0
+
+    @property
+    def delivered(self) -> bool:
+        return self.failure is None
+
+
+Done = Callable[[Sequence[Outgoing], Sequence[Outcome]], None]
+
+
+@dataclass(frozen=True)
+class HttpPost:
+    """An HTTP endpoint as the configuration names it: what makes two destinations the same one.
+
+    `json`: the legacy object, any 2xx is success; else form fields, and the answer must contain the word `ok`.
+    `keep_alive`: how many connections at most are kept and used again; None: as many as there are.
+    `url` still has its `@file:` or `@env:` references: secrets are read when a connection is made.
+    """
+
+    url: str
+    json: bool = True
+    keep_alive: int | None = None
+    user_agent: str = ""
+
+
+class Destination(Protocol):
+    """Something that events are delivered to."""
+
+    batch_limit: int
+    """Events that one batch may have."""
+
+    def send(self, batch: Sequence[Outgoing], done: Done, /) -> None:
+        """Starts delivering a batch. Must not be called with more batches outstanding than the lane's concurrency."""
+        ...
+
+    def allow(self, concurrency: int) -> None:
+        """Tells how many batches may be outstanding from now on; connections beyond are closed when they fall idle."""
+        ...
+
+    async def close(self) -> None:
+        """Ends at once: outstanding batches are answered with `Failure.CLOSED`."""
+        ...

@@ -1,0 +1,296 @@
+"""The HTTP destination with endpoints that behave: what goes out, which connections carry it, how it ends."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from urllib.parse import parse_qs
+
+import pytest
+
+from destinations.adversary import (
+    OK,
+    PATIENT,
+    Names,
+    Peer,
+    adversary,
+    attempt,
+    destination,
+    event,
+    run,
+    says,
+    until,
+)
+from mailvane.destinations.contract import Failure, Outcome, Outgoing
+from mailvane.destinations.dial import Limits
+from mailvane.errors import MailvaneError
+
+
+def test_a_json_request_is_the_legacy_object_with_our_headers(loop: str) -> None:
+    async def test() -> None:
+        async with adversary(says(OK)) as server, destination(server.url(path="/a%20b?c=100%25")) as to:
+            assert (await attempt(to, event(9001, 3, "naïve \N{SNOWMAN}"))).delivered
+        _, head, body = server.requests[0]
+        assert json.loads(body) == {
+            "id": 9001,
+            "event_type": "bounce_all",
+            "email": "user@example.com",
+            "bounce_text": "naïve \N{SNOWMAN}",
+        }
+        lines = head.decode().split("\r\n")
+        assert lines[0] == "POST /a%20b?c=100%25 HTTP/1.1"
+        headers = dict(line.split(": ", 1) for line in lines[1:-2])
+        assert headers["Host"] == f"127.0.0.1:{server.port}"
+        assert headers["Content-Type"] == "application/json"
+        assert headers["webhook-id"] == "k3v9-9001"
+        assert headers["mailvane-attempt"] == "3"
+        assert re.fullmatch(r"mailvane/\d+\.\d+\.\d+\S*", headers["User-Agent"])
+        assert re.fullmatch(r"\d{10}", headers["webhook-timestamp"])
+
+    run(loop, test)
+
+
+def test_a_form_request_has_the_legacy_fields(loop: str) -> None:
+    async def test() -> None:
+        async with adversary(says(OK)) as server, destination(server.url(), json=False) as to:
+            assert (await attempt(to, event(12, text="a&b = ü"))).delivered
+        _, head, body = server.requests[0]
+        assert b"Content-Type: application/x-www-form-urlencoded\r\n" in head
+        fields = parse_qs(body.decode(), keep_blank_values=True)
+        assert fields["id"] == ["12"] and fields["bounce_text"] == ["a&b = ü"]
+
+    run(loop, test)
+
+
+def test_the_callback_sends_the_next_request_on_the_connection_that_became_free(loop: str) -> None:
+    async def test() -> None:
+        async with adversary(says(OK)) as server, destination(server.url()) as to:
+            count = 0
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def done(batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+                nonlocal count
+                assert outcomes[0].delivered and batch[0].id == count
+                count += 1
+                if count == 500:
+                    ended.set_result(None)
+                else:
+                    to.send((event(count),), done)
+
+            to.send((event(0),), done)
+            await ended
+            assert server.connections == 1 and server.posts == 500
+
+    run(loop, test)
+
+
+def test_connections_are_opened_a_few_at_a_time_and_kept(loop: str) -> None:
+    release = asyncio.Event()
+
+    async def held(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await release.wait()
+            await peer.send(OK)
+
+    async def test() -> None:
+        async with adversary(held) as server, destination(server.url(), limits=PATIENT) as to:
+            waiting = [attempt(to, event(number)) for number in range(40)]
+            assert len(to._connections._opening) == 4
+            await until(lambda: server.posts == 40)
+            release.set()
+            assert all(outcome.delivered for outcome in await asyncio.gather(*waiting))
+            again = [attempt(to, event(number)) for number in range(40)]
+            assert all(outcome.delivered for outcome in await asyncio.gather(*again))
+            assert server.connections == 40
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("keep_alive", [0, 1, 2, None])
+def test_keep_alive_says_how_many_connections_are_used_again(loop: str, keep_alive: int | None) -> None:
+    async def test() -> None:
+        async with adversary(says(OK)) as server, destination(server.url(), keep_alive=keep_alive) as to:
+            for _ in range(3):
+                sent = [attempt(to) for _ in range(4)]
+                assert all(outcome.delivered for outcome in await asyncio.gather(*sent))
+            assert server.posts == 12
+            carried = Counter(number for number, _, _ in server.requests)
+            used_again = [number for number, requests in carried.items() if requests > 1]
+            assert len(used_again) == keep_alive if keep_alive is not None else len(carried) <= 4
+            assert (b"Connection: close" in server.requests[0][1]) is (keep_alive == 0)
+
+    run(loop, test)
+
+
+def test_connections_beyond_what_is_allowed_are_closed(loop: str) -> None:
+    release = asyncio.Event()
+
+    async def held(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await release.wait()
+            await peer.send(OK)
+
+    async def test() -> None:
+        async with adversary(held) as server, destination(server.url(), limits=PATIENT) as to:
+            sent = [attempt(to) for _ in range(8)]
+            await until(lambda: server.posts == 8)
+            release.set()
+            await asyncio.gather(*sent[:4])
+            to.allow(1)
+            await asyncio.gather(*sent)
+            await until(lambda: server.open == 1)
+            assert (await attempt(to)).delivered
+            assert server.open == 1 and server.connections == 8
+
+    run(loop, test)
+
+
+def test_idle_connections_are_closed_and_nothing_goes_on_ticking(loop: str) -> None:
+    async def test() -> None:
+        limits = Limits(idle=0.05)
+        async with adversary(says(OK)) as server, destination(server.url(), limits=limits) as to:
+            assert (await attempt(to)).delivered
+            await until(lambda: server.open == 0)
+            await until(lambda: not to._connections._ticking)
+            assert (await attempt(to)).delivered
+            assert server.connections == 2
+
+    run(loop, test)
+
+
+def test_a_large_event_goes_out_whole_to_a_slow_reader(loop: str) -> None:
+    async def slow(peer: Peer) -> None:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.2)
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        await peer.request()
+        await peer.send(OK)
+        await peer.request()
+        await peer.send(OK)
+
+    async def test() -> None:
+        async with adversary(slow) as server, destination(server.url(), limits=PATIENT) as to:
+            for number in (1, 2):
+                assert (await attempt(to, event(number, text="x" * 1_000_000))).delivered
+            assert server.connections == 1
+            assert all(len(body) > 1_000_000 and json.loads(body)["id"] for _, _, body in server.requests)
+
+    run(loop, test)
+
+
+def test_a_connection_that_answered_before_the_request_was_out_is_not_used_again(loop: str) -> None:
+    async def hasty(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(30)
+
+    async def test() -> None:
+        async with adversary(hasty) as server, destination(server.url(), limits=PATIENT) as to:
+            for _ in range(2):
+                outcome = await attempt(to, event(text="x" * 20_000_000))
+                assert (outcome.failure, outcome.status) == (Failure.REFUSED, 413)
+            assert server.connections == 2
+
+    run(loop, test)
+
+
+def test_close_answers_what_is_outstanding(loop: str) -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.gone()
+
+    async def test() -> None:
+        async with adversary(silent) as server, destination(server.url(), limits=PATIENT) as to:
+            waiting = [attempt(to, event(number)) for number in range(20)]
+            await until(lambda: server.open >= 4)
+            await to.close()
+            assert {outcome.failure for outcome in await asyncio.gather(*waiting)} == {Failure.CLOSED}
+            assert (await attempt(to)).failure is Failure.CLOSED
+            await until(lambda: server.open == 0)
+
+    run(loop, test)
+
+
+def test_a_reference_is_read_when_a_connection_is_made_and_its_secrets_are_masked(loop: str) -> None:
+    async def test() -> None:
+        body = b"no: s3cret-token /s3cret-path p4ssword"
+        answer = b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
+        async with adversary(says(answer)) as server:
+            stands_for = [f"http://user:p4ssword@127.0.0.1:{server.port}/s3cret-path?key=s3cret-token"]
+            async with destination("@file:/run/url", reveal=lambda value: stands_for[0]) as to:
+                outcome = await attempt(to)
+                stands_for[0] = server.url(path="/other")
+                await attempt(to)
+        assert outcome.failure is Failure.SERVER
+        assert "s3cret" not in outcome.text and "p4ssword" not in outcome.text and "***" in outcome.text
+        first, second = (head for _, head, _ in server.requests)
+        assert first.startswith(b"POST /s3cret-path?key=s3cret-token ") and b"p4ssword" not in first
+        assert b"Authorization: Basic dXNlcjpwNHNzd29yZA==\r\n" in first
+        assert second.startswith(b"POST /other ") and b"Authorization" not in second
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.com/s3cret",
+        "http:///s3cret",
+        "http://host name/s3cret",
+        "http://host/s3cret\r\nX: y",
+        "http://host\\s3cret",
+        "http://host:port/s3cret",
+        "http://[::1/s3cret",
+        "http://host/s3cret#fragment",
+    ],
+)
+def test_s12_a_url_that_cannot_be_is_told_without_its_secrets(loop: str, url: str) -> None:
+    async def test() -> None:
+        async with destination("@env:HOOK", reveal=lambda value: url) as to:
+            outcome = await attempt(to)
+        assert outcome.failure is Failure.CONNECT and "URL" in outcome.text and "s3cret" not in outcome.text
+
+    run(loop, test)
+
+
+def test_a_reference_that_cannot_be_read_is_told(loop: str) -> None:
+    def reveal(value: str) -> str:
+        raise MailvaneError(f"{value}: no such file")
+
+    async def test() -> None:
+        async with destination("@file:/nowhere", reveal=reveal) as to:
+            outcome = await attempt(to)
+        assert outcome.failure is Failure.CONNECT and "/nowhere" in outcome.text
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "authority"),
+    [
+        ("http://bücher.example:8080/", "xn--bcher-kva.example", "xn--bcher-kva.example:8080"),
+        ("http://１２７.0.0.1/", "127.0.0.1", "127.0.0.1"),
+        ("http://[::1]/", "::1", "[::1]"),
+        ("https://Example.COM:443/", "example.com", "example.com:443"),
+    ],
+)
+def test_s6_hosts_are_resolved_and_told_as_punycode(url: str, host: str, authority: str) -> None:
+    from mailvane.destinations.http_request import endpoint
+
+    to = endpoint(url)
+    assert to.host == host
+    assert to.authority.removesuffix(":443") == authority.removesuffix(":443")
+
+
+def test_a_name_is_told_to_the_resolver_and_to_the_endpoint(loop: str) -> None:
+    async def test() -> None:
+        names = Names(["127.0.0.1"])
+        async with adversary(says(OK)) as server, destination(server.url(host="hook.example"), names=names) as to:
+            assert (await attempt(to)).delivered
+        assert names.asked == [("hook.example", server.port)]
+        assert f"Host: hook.example:{server.port}\r\n".encode() in server.requests[0][1]
+
+    run(loop, test)
