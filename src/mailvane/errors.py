@@ -33,7 +33,7 @@ class QueueOwned(MailvaneError):
     """Another process owns the queue of this home; the text names it."""
 
 
-class QueueTooNew(MailvaneError):
+class QueueTooNew(QueueUnavailable):
     """The queue was written by a newer mailvane than this one."""
 
 

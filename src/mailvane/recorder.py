@@ -50,7 +50,7 @@ class Recorder:
     def record_many(self, events: Iterable[Event]) -> list[int | None]:
         """Records events, and returns their ids in the order given when all are on disk.
 
-        Either none is wrong, or none is recorded. Of more than 1,000, an earlier part may be in when a later one raises.
+        Either none is wrong, or none is recorded. Of more than 1,000, an earlier part may be in when a later raises.
         """
         session = self._open()
         wanted = forms(session.intake, events)
@@ -76,8 +76,6 @@ class Recorder:
 
     def _begin_anew(self) -> None:
         """In a forked child: another thread of the parent may have had the lock, and the session is the parent's."""
-        if self._session is not None:
-            _left_alone.append(self._session)
         self._lock = Lock()
         self._session = None
 
@@ -149,8 +147,6 @@ class AsyncRecorder:
 
     def _begin_anew(self) -> None:
         """In a forked child: the session is the parent's."""
-        if self._session is not None:
-            _left_alone.append(self._session)
         self._session = None
 
     async def close(self) -> None:
@@ -174,8 +170,6 @@ def _post(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
 
 
 _recorders: "weakref.WeakSet[Recorder | AsyncRecorder]" = weakref.WeakSet()
-_left_alone: list[Session] = []
-"""Sessions of the process that this one was forked from: closing their connections here could harm it, so they stay."""
 
 
 def _begin_anew_in_child() -> None:

@@ -1,12 +1,16 @@
 """The door of mailvane.events: everything that becomes an event comes through here, and bad bytes stop.
 
 Stopped are: unknown fields and types, values of a wrong type or length, NUL and lone surrogates, raw or escaped (one
-such body makes every SELECT on the column fail in PostgreSQL), control characters in anything that ends up in a header,
-a log line or an address, and ids: the queue gives them.
+such body makes every SELECT on the column fail in PostgreSQL), JSON nested so deeply that a parser gives up (one such
+body makes every SELECT on the view fail in SQLite), numbers that JSON has no words for, control characters in anything
+that ends up in a header, a log line or an address, and ids: the queue gives them.
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from math import isfinite
+from typing import cast
 
 import msgspec
 
@@ -16,6 +20,9 @@ from mailvane.events.codecs import StoredForm, stored_form
 
 EVENT_LENGTH = 1024 * 1024
 """Bytes that one event may have, as it comes and as it is stored."""
+
+NESTING = 100
+"""Levels that the JSON of one field may have: SQLite reads 1,000, Python no more than its stack has room for."""
 
 _decode = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.Encoder().encode
@@ -84,10 +91,17 @@ def admit(event: Event, server_id: str, now: int) -> StoredForm:
     except UnicodeEncodeError:
         raise EventRejected(_surrogate_field(event), "has a lone surrogate, which is no character") from None
     # JSON escapes every control character, so a body without a backslash has none.
+    # (Those that it does not escape are DEL and beyond ASCII.)
+    if not (form.body.isascii() and form.extra.isascii()) or "\x7f" in form.body or "\x7f" in form.extra:
+        _look_closely(event)
     if "\\" in form.body or "\\" in form.extra:
         _look_closely(event)
         if _ESCAPED_NUL.search(form.body.encode()) or _ESCAPED_NUL.search(form.extra.encode()):
             _look_for_nul(event)
+    if event.json_before is not None or event.json_after is not None:
+        for name in ("json_before", "json_after"):
+            if _depth(getattr(event, name)) > NESTING:
+                raise EventRejected(name, f"is nested too deeply; it may have {NESTING} levels")
     if (
         len(form.body) + len(form.extra) > EVENT_LENGTH // 4
         and len(form.body.encode()) + len(form.extra.encode()) > EVENT_LENGTH
@@ -99,13 +113,44 @@ def admit(event: Event, server_id: str, now: int) -> StoredForm:
 def check(event: Event) -> Event:
     """An event that a program made, its types looked at as a JSON event's are. Raises EventRejected."""
     try:
-        return parse(_encode(event))
+        wire = _encode(event)
+        if b"null" in wire:  # as which NaN and infinity are written
+            _look_for_nan(event)
+        return parse(wire)
     except UnicodeEncodeError:
         raise EventRejected(_surrogate_field(event), "has a lone surrogate, which is no character") from None
     except (TypeError, ValueError, OverflowError) as e:
         raise EventRejected("", f"cannot be written as JSON: {e}") from None
     except RecursionError:
         raise EventRejected("", "nested too deeply") from None
+
+
+def _depth(value: object) -> int:
+    """Levels of a JSON value: 0 for a string, 1 for a list of strings."""
+    level, depth = [value], 0
+    while level := [inner for outer in level for inner in _inside(outer)]:
+        depth += 1
+        if depth > NESTING:
+            break
+    return depth
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast(dict[object, object], value).values() or ("",)
+    if isinstance(value, list | tuple):
+        return cast(Sequence[object], value) or ("",)
+    return ()
+
+
+def _look_for_nan(event: Event) -> None:
+    for name in ("timestamp", "json_before", "json_after"):
+        stack: list[object] = [getattr(event, name)]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, float) and not isfinite(value):
+                raise EventRejected(name, f"has {value}, which is no JSON")
+            stack.extend(_inside(value))
 
 
 def _look_closely(event: Event) -> None:

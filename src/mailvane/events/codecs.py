@@ -138,7 +138,7 @@ def legacy_form(event_id: int, body: str) -> bytes:
             parts.append(name + "=")
         elif isinstance(value, str):
             parts.append(f"{name}={value if value.isalnum() and value.isascii() else _UNSAFE.sub(_percent_one, value)}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, int) and not isinstance(value, bool):
             parts.append(f"{name}={value!r}")
         else:
             parts.append(f"{name}={_UNSAFE.sub(_percent_one, _encode(value).decode())}")

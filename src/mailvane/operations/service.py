@@ -196,7 +196,11 @@ class Service:
         while True:
             await asyncio.sleep(SUMMARY_EVERY)
             now = (self.metrics.recorded_total, self.metrics.delivered_total, self.metrics.failed_total)
-            report = await self.status()
+            try:
+                report = await self.status()
+            except QueueUnavailable as e:
+                log.error("no summary: %s", e)
+                continue
             log.info(
                 "summary: recorded %d, delivered %d, failed %d, waiting %d, oldest %.0f s",
                 *(n - before for n, before in zip(now, last, strict=True)),

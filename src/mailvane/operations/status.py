@@ -81,7 +81,10 @@ def status(
     trouble: str = "",
     problems: Sequence[str] = (),
 ) -> Status:
-    """Puts the report together. `oldest` as Queue.oldest, `now` in seconds (wall); `routes` None when nobody delivers."""
+    """Puts the report together.
+
+    `oldest` is as Queue.oldest gives it, `now` in seconds (wall clock), `routes` None when nobody delivers.
+    """
     age = None if oldest is None else max(0.0, round(now - oldest / 1000, 3))
     reports = [RouteReport(r.destination, str(r.state), r.last_error, r.deferred, r.in_flight) for r in routes or ()]
     legacy = DestinationReport(

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 
 SIZE = 8 * 1024 * 1024
+ROOM_TO_RECORD = 2 * 1024 * 1024
+"""Bytes: a request of 1 MiB, and what surrounds it in the log."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,16 @@ class Ballast:
     def size(self) -> int:
         room = os.statvfs(os.path.dirname(self.path) or ".")
         return min(SIZE, room.f_blocks * room.f_frsize // 8)
+
+    def room_to_record(self) -> bool:
+        """Whether there is room beside the ballast for what one request may bring."""
+        room = os.statvfs(os.path.dirname(self.path) or ".")
+        return room.f_bavail * room.f_frsize >= ROOM_TO_RECORD
+
+    def scarce(self) -> bool:
+        """Whether the disk is near being full."""
+        room = os.statvfs(os.path.dirname(self.path) or ".")
+        return room.f_bavail * room.f_frsize < 8 * self.size()
 
     def is_there(self) -> bool:
         return os.path.exists(self.path)

@@ -20,8 +20,9 @@ def who_holds(path: str) -> str:
     for words in lines:
         # 1: POSIX  ADVISORY  WRITE 4711 fe:00:131 120 120
         at = words.index("->") if "->" in words else 0
-        kind, pid, place = words[at + 1], words[at + 4], words[at + 5]
-        if kind == "POSIX" and int(place.rsplit(":", 1)[1]) in inodes and int(pid) != os.getpid():
+        kind, mode, pid, place = words[at + 1], words[at + 3], words[at + 4], words[at + 5]
+        # A shell that only has the database open has read locks.
+        if kind == "POSIX" and mode == "WRITE" and int(place.rsplit(":", 1)[1]) in inodes and int(pid) != os.getpid():
             found[int(pid)] = _command(int(pid))
     if not found:
         return "another process"

@@ -5,7 +5,7 @@ presence of a row is the truth: what is there has not been delivered. A store ha
 receivers tell events apart by epoch and id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,7 +104,7 @@ class Filter:
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A row with what is known of its attempts, for people. `due`, `first_failed`, `last_failed`: wall, milliseconds."""
+    """A row with what is known of its attempts, for people. Times are of the wall clock, in milliseconds."""
 
     id: int
     event_type: str
@@ -180,6 +180,10 @@ class OwnedQueue(Queue, Protocol):
         """The rows of these ids that are still there, deferred or not."""
         ...
 
+    async def still_there(self, ids: Sequence[int]) -> Set[int]:
+        """Which of these ids are still there."""
+        ...
+
     async def due(self, after: tuple[int, int], now: int, limit: int) -> list[DuePlace]:
         """Deferred events due by `now` (wall clock, milliseconds), in the order of (due, id), above `after`."""
         ...
@@ -190,8 +194,12 @@ class OwnedQueue(Queue, Protocol):
         """How many deferred events there are, by type and mail class."""
         ...
 
-    async def pull_back(self, latest: int) -> int:
-        """Retries due after `latest` (wall clock, milliseconds) become due then; returns how many."""
+    async def pull_back(self, now: int, latest: int, instead: int) -> int:
+        """What a wall clock that was set back would put off; returns how many retries it moved.
+
+        A failure that lies after `now` shows how far the clock went back: its retry comes earlier by as much. What is
+        due after `latest` all the same becomes due at `instead`. All in milliseconds.
+        """
         ...
 
     async def upkeep(self) -> None:

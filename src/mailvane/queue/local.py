@@ -5,7 +5,6 @@ Reading is done in the loop's thread in short slices: handing it to another thre
 
 import asyncio
 import contextlib
-import os
 import secrets
 import string
 from collections.abc import Callable, Sequence
@@ -19,11 +18,14 @@ from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row, Settled, Settlement
 from mailvane.queue.migrate import migrate
 from mailvane.queue.reading import SQLiteReader
-from mailvane.queue.sqlite import DiskFull, SQLiteWriter, in_slices
+from mailvane.queue.sqlite import SETTLE_LIMIT, SQLiteWriter, in_slices
+from mailvane.queue.sqlite_errors import DiskFull
 from mailvane.queue.writer import Answer, Answered, Appending, Group, Writer
 
 T = TypeVar("T")
 SELECT_LIMIT = 1_000
+SETTLE_LITTLE = 50
+"""Ids in one transaction once the disk is full."""
 
 
 class BallastedStore:
@@ -32,51 +34,73 @@ class BallastedStore:
     def __init__(self, writer: SQLiteWriter, ballast: Ballast) -> None:
         self.writer = writer
         self.ballast = ballast
+        self._refused = False
+
+    @property
+    def full(self) -> bool:
+        """Whether recording is refused for want of room, as far as can be known without trying."""
+        return not self.ballast.is_there() or (self._refused and not self.ballast.room_to_record())
 
     def append(self, groups: Sequence[Group]) -> list[list[int]]:
         if not self.ballast.make():
             raise DiskFull(f"the disk is full: no room for {self.ballast.path}; make room, nothing was recorded")
-        return self.writer.append(groups)
+        try:
+            self._keep_the_log_short()
+            answers = self.writer.append(groups)
+        except DiskFull:
+            self._refused = True
+            raise
+        self._refused = False
+        with contextlib.suppress(DiskFull):  # these are on the disk
+            self._keep_the_log_short()
+        return answers
 
     def settle(self, what: Settlement, term: int) -> Settled:
         delivered = dropped = 0
-        for part in in_slices(what):
+        for part in in_slices(what, SETTLE_LIMIT):
             try:
-                done = self.writer.settle(part, term)
+                done = [self.writer.settle(part, term)]
             except DiskFull:
-                if not self.ballast.free():
-                    raise
-                self.writer.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                done = self.writer.settle(part, term)
-            delivered += done.delivered
-            dropped += done.dropped
+                self.ballast.free()
+                done = [self._settle_in_little_room(little, term) for little in in_slices(part, SETTLE_LITTLE)]
+            delivered += sum(d.delivered for d in done)
+            dropped += sum(d.dropped for d in done)
+        with contextlib.suppress(DiskFull):
+            self._keep_the_log_short()
         self.ballast.make()
         return Settled(delivered, dropped)
+
+    def _settle_in_little_room(self, part: Settlement, term: int) -> Settled:
+        try:
+            return self.writer.settle(part, term)
+        except DiskFull:
+            with contextlib.suppress(DiskFull):
+                self.writer.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            return self.writer.settle(part, term)
+
+    def _keep_the_log_short(self) -> None:
+        """On a disk with little room, so that moving the log never needs more than what the ballast gives."""
+        if self.writer.log_size > self.ballast.size() // 4 and self.ballast.scarce():
+            self.writer.checkpoint()
 
 
 class SQLiteQueue:
     """An OwnedQueue on SQLite. Made by `open_owned`; the caller holds `queue.lock` until after `close`."""
 
     def __init__(self, path: str, ballast: Ballast, loop: asyncio.AbstractEventLoop) -> None:
-        migrate(path)
         self.path = path
         self.on_commit: Callable[[int, Sequence[StoredForm]], None] | None = None
         """Called after each commit, in the loop's thread, with the first id and the events, in the order of ids."""
         self._loop = loop
-        self._store = BallastedStore(SQLiteWriter(path), ballast)
-        ballast.make()
-        if (epoch := self._store.writer.kept("epoch")) is None:
-            epoch = new_epoch()
-            self._store.writer.keep("epoch", epoch)
-        self.epoch = epoch
-        self.term = self._store.writer.take_term()
-        # The log's own entry in its folder: SQLite does not tell when syncing it fails.
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+            self._store, self.epoch, self.term = _take_over(path, ballast)
+        except DiskFull:
+            if not ballast.free():
+                raise
+            self._store, self.epoch, self.term = _take_over(path, ballast)
+        ballast.make()
         self._reader = SQLiteReader(path)
+        self._handed_over = self._reader.last_id()
         self._writer = Writer(self._store, self._to_loop, self._committed)
 
     @property
@@ -87,7 +111,7 @@ class SQLiteQueue:
     @property
     def full(self) -> bool:
         """Whether recording is refused because the disk is full."""
-        return not self._store.ballast.is_there()
+        return self._store.full
 
     def appending(self, events: Sequence[StoredForm], token: str = "") -> asyncio.Future[list[int]]:
         """As `append`, without a coroutine of its own: for who has many."""
@@ -116,9 +140,11 @@ class SQLiteQueue:
             return
         first, events = 0, list[StoredForm]()
         for appending, answer in answered:
-            if isinstance(answer, list) and answer:
+            # A group that came again with its token was handed over when it came first.
+            if isinstance(answer, list) and answer and answer[0] > self._handed_over:
                 first = first or answer[0]
                 events += appending.events
+                self._handed_over = answer[-1]
         if events:
             self.on_commit(first, events)
 
@@ -227,8 +253,8 @@ class SQLiteQueue:
         finally:
             reader.close()
 
-    async def pull_back(self, latest: int) -> int:
-        return await self._ordered(lambda: self._store.writer.pull_back(latest))
+    async def pull_back(self, now: int, latest: int, instead: int) -> int:
+        return await self._ordered(lambda: self._store.writer.pull_back(now, latest, instead))
 
     async def upkeep(self) -> None:
         """What has to be done now and then: prune, give pages back, make the ballast again, move the log."""
@@ -245,6 +271,20 @@ class SQLiteQueue:
         await asyncio.to_thread(self._writer.end)
         self._reader.close()
         self._store.writer.close()
+
+
+def _take_over(path: str, ballast: Ballast) -> tuple[BallastedStore, str, int]:
+    """The store of a new owner, the queue's epoch and the owner's term."""
+    migrate(path)
+    writer = SQLiteWriter(path)
+    try:
+        if (epoch := writer.kept("epoch")) is None:
+            epoch = new_epoch()
+            writer.keep("epoch", epoch)
+        return BallastedStore(writer, ballast), epoch, writer.take_term()
+    except BaseException:
+        writer.close()
+        raise
 
 
 def new_epoch() -> str:

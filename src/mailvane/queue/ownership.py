@@ -7,11 +7,15 @@ tells people who holds it; it is never believed.
 import contextlib
 import fcntl
 import os
+import threading
 import time
 import weakref
 from dataclasses import dataclass
 
 import msgspec
+
+HOLDER_LENGTH = 256
+"""Bytes of the lock's file."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -32,8 +36,10 @@ class Lock:
 
     def take(self) -> bool:
         """Takes the lock if it is free; True if it is held now. Raises OSError if the file cannot be opened."""
-        if self._fd >= 0:
-            return True
+        with _no_fork:
+            return self._fd >= 0 or self._take()
+
+    def _take(self) -> bool:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,15 +53,16 @@ class Lock:
         _held.add(self)
         said = msgspec.json.encode(Holder(os.getpid(), self.command, int(time.time())))
         with contextlib.suppress(OSError):  # the words are for people; a full disk must not keep the lock from us
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, said, 0)
+            # Blanks wipe what a holder with more words left; truncating would be written to the disk's journal.
+            os.pwrite(fd, said.ljust(HOLDER_LENGTH), 0)
         return True
 
     def release(self) -> None:
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            _held.discard(self)
-            os.close(fd)
+        with _no_fork:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+                _held.discard(self)
 
     def holder(self) -> Holder | None:
         """Who holds it, as far as the file tells."""
@@ -71,13 +78,16 @@ def describe(holder: Holder | None) -> str:
     return f"{holder.command} (process {holder.pid})" if holder else "another process"
 
 
-# A forked child shares its parent's open file, and would keep the lock alive after the parent's death.
+# A forked child shares its parent's open file, and would keep the lock alive after the parent's death. So it closes
+# what it got, and no fork comes between opening the file and noting it down.
 _held: "weakref.WeakSet[Lock]" = weakref.WeakSet()
+_no_fork = threading.Lock()
 
 
 def _forget_in_child() -> None:
+    _no_fork.release()
     for lock in list(_held):
         lock.release()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_forget_in_child)

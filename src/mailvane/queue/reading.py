@@ -1,6 +1,7 @@
 """Reading a SQLite queue: needs no lock. Every method is one short read; no transaction stays open afterwards."""
 
 import contextlib
+import os
 import time
 from collections.abc import Generator, Sequence
 
@@ -9,7 +10,7 @@ import msgspec
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row
-from mailvane.queue.migrate import refuse_newer
+from mailvane.queue.migrate import refuse_newer, schema_version
 from mailvane.queue.statements import statements
 
 READ_BYTES = 4 * 1024 * 1024
@@ -32,6 +33,7 @@ class SQLiteReader:
             self._db.pragma("query_only", True)
             self._db.pragma("cache_size", -8_000)
             self._db.pragma("wal_autocheckpoint", 0)
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # who only reads leaves the log to who writes
 
     def read(self, after: int, limit: int) -> list[Row]:
         rows: list[Row] = []
@@ -93,6 +95,12 @@ class SQLiteReader:
             n = {str(name): int(str(value)) for name, value in self._db.execute(_SQL["books"])}
         return Books(n["recorded"], n["delivered"], n["dropped"], n["deleted"])
 
+    @property
+    def made(self) -> bool:
+        """Whether its tables are there."""
+        with _told(self.path):
+            return schema_version(self._db) > 0
+
     def kept(self, name: str) -> str | None:
         with _told(self.path):
             row = self._db.execute(_SQL["kept"], (name,)).fetchone()
@@ -124,6 +132,22 @@ class SQLiteReader:
         with _told(self.path):
             row = self._db.execute(_SQL[name]).fetchone()
         return None if row is None or row[0] is None else int(str(row[0]))
+
+
+def kept_value(path: str, name: str) -> str | None:
+    """A value that a queue keeps; None also if the queue is not there yet, or is being made at this moment."""
+    try:
+        if not os.path.getsize(path):
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise QueueUnavailable(f"{path} cannot be read: {e.strerror}") from e
+    reader = SQLiteReader(path)
+    try:
+        return reader.kept(name) if reader.made else None
+    finally:
+        reader.close()
 
 
 _MEMBER = "json_extract('{' || q.body || '}', '$.%s')"
@@ -160,4 +184,14 @@ def _told(path: str) -> Generator[None, None, None]:
     try:
         yield
     except apsw.Error as e:
-        raise QueueUnavailable(f"{path} cannot be read: {e}") from e
+        raise QueueUnavailable(f"{path} cannot be read: {_why(e, path)}") from e
+
+
+def _why(error: apsw.Error, path: str) -> str:
+    """Readers, too, write the log's index beside the database."""
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
+        return "there is no room on the disk for the index of its log"
+    folder = os.path.dirname(path) or "."
+    if isinstance(error, apsw.CantOpenError) and os.path.exists(path) and not os.access(folder, os.W_OK):
+        return f"{folder} is read-only, or not ours to write"
+    return str(error)

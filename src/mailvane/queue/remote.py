@@ -9,7 +9,6 @@ import msgspec
 
 from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.writer import Group
 
 SOCKET_PATH_LIMIT = 107
 """Bytes that the path of a Unix socket may have."""
@@ -88,11 +87,8 @@ class OwnerClient:
             self.close()
             raise OwnerLost(f"the process that owns the queue went away ({e!r}): whether it did it is unknown") from e
 
-    def append(self, groups: Sequence[Group]) -> list[list[int]]:
-        """As a store's `append`, by POST /v1/events; the owner's door and switches judge again."""
-        return [self._append(events, token) for events, token in groups]
-
-    def _append(self, events: Sequence[StoredForm], token: str) -> list[int]:
+    def append(self, events: Sequence[StoredForm], token: str) -> list[int]:
+        """As a queue's `append`, by POST /v1/events; the owner's door and switches judge again."""
         lines = b"\n".join([_as_event(e) for e in events])
         path = f"/v1/events?token={token}" if token else "/v1/events"
         answer = msgspec.json.decode(self.request("POST", path, lines, "application/x-ndjson"), type=_Recorded)

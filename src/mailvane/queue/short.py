@@ -2,12 +2,20 @@
 
 A program that records, or a command, does not own the queue for its life: it takes `queue.lock` for one group of events
 and gives it back, so that a processor can start at any time.
+
+Programs that record may fork. SQLite's connections must not be carried over a fork: the child would go by locks that
+its parent has, and not by its own, and what it writes could be thrown away with a log that others take for unused. So
+all are closed before each fork, and opened again when they are needed.
 """
 
+import os
 import secrets
+import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from mailvane.errors import QueueUnavailable
@@ -15,9 +23,11 @@ from mailvane.queue.ballast import Ballast
 from mailvane.queue.local import BallastedStore
 from mailvane.queue.migrate import migrate
 from mailvane.queue.ownership import Lock, describe
-from mailvane.queue.remote import NobodyThere, OwnerClient, OwnerLost
+from mailvane.queue.reading import kept_value
+from mailvane.queue.remote import POST_BYTES, POST_EVENTS, NobodyThere, OwnerClient, OwnerLost
 from mailvane.queue.sqlite import SQLiteWriter
-from mailvane.queue.writer import Group
+from mailvane.queue.sqlite_errors import Broken
+from mailvane.queue.writer import Answer, Group
 
 T = TypeVar("T")
 
@@ -43,20 +53,54 @@ class ShortStore:
         self._places = places
         self._lock = Lock(places.lock, command)
         self._store: BallastedStore | None = None
+        self._broken: Broken | None = None
         self._client = OwnerClient(places.socket)
+        _stores.add(self)
 
-    def append(self, groups: Sequence[Group]) -> list[list[int]]:
-        """As a store's `append`; if the owner is lost meanwhile, it is done over with the same tokens, never twice."""
-        tokens = [token or secrets.token_hex(12) for _, token in groups]
-        named = [(events, token) for (events, _), token in zip(groups, tokens, strict=True)]
-        asked = False
+    def kept(self, name: str) -> str | None:
+        """A value that the queue keeps; None also if there is no queue yet."""
+        with _in_use:
+            return kept_value(self._places.database, name)
 
-        def by_owner(owner: OwnerClient) -> list[list[int]]:
-            nonlocal asked
-            asked = True
-            return owner.append(named)
+    def append(self, groups: Sequence[Group]) -> list[Answer]:
+        """As a store's `append`; if the owner is lost meanwhile, it is done over with the same tokens, never twice.
 
-        return self.do(lambda store: store.append(named if asked else groups), by_owner)
+        Groups go to the owner joined, as many as one request takes, and it commits them at once.
+        """
+        requests = _in_requests(groups)
+        parts = [_joined(request) for request in requests]
+        answers: list[Answer] = []
+        in_doubt = False  # whether the owner that was lost has recorded the first part that has no answer yet
+
+        def by_owner(owner: OwnerClient) -> None:
+            nonlocal in_doubt
+            while len(answers) < len(parts):
+                try:
+                    answers.append(owner.append(*parts[len(answers)]))
+                except NobodyThere:
+                    raise
+                except OwnerLost:
+                    in_doubt = True
+                    raise
+                except QueueUnavailable as e:
+                    answers.append(e)
+                in_doubt = False
+
+        def locally(store: BallastedStore) -> None:
+            at = len(answers)
+            if in_doubt:
+                answers.extend(store.append(parts[at:]))
+            else:  # a token costs a row
+                wanted = zip(parts[at:], requests[at:], strict=True)
+                answers.extend(store.append([(events, request[0][1]) for (events, _), request in wanted]))
+
+        try:
+            self.do(locally, by_owner)
+        except QueueUnavailable as e:
+            if in_doubt:
+                answers.append(QueueUnavailable(f"whether it was recorded is unknown, for its owner was lost: {e}"))
+            answers += [e] * (len(parts) - len(answers))
+        return [one for answer, request in zip(answers, requests, strict=True) for one in _apart(answer, request)]
 
     def do(self, locally: Callable[[BallastedStore], T], by_owner: Callable[[OwnerClient], T]) -> T:
         """Does something with the queue in hand, or by its owner, whichever there is. Raises QueueUnavailable."""
@@ -70,7 +114,8 @@ class ShortStore:
                 ) from e
             if taken:
                 try:
-                    return locally(self._open())
+                    with _in_use:
+                        return locally(self._open())
                 finally:
                     self._lock.release()
             try:
@@ -84,16 +129,69 @@ class ShortStore:
                 time.sleep(LOOK_EVERY)
 
     def _open(self) -> BallastedStore:
+        if self._store is not None and not self._store.writer.is_current():
+            self.close_connection()
+        if self._broken is not None:
+            raise self._broken
         if self._store is None:
             try:
                 migrate(self._places.database)
-            except OSError as e:
-                raise QueueUnavailable(f"{self._places.database}: {e.strerror}") from e
-            self._store = BallastedStore(SQLiteWriter(self._places.database), Ballast(self._places.ballast))
+                self._store = BallastedStore(SQLiteWriter(self._places.database), Ballast(self._places.ballast))
+            except Broken as e:
+                self._broken = e
+                raise
         return self._store
 
     def close(self) -> None:
         self._client.close()
+        with _in_use:
+            self.close_connection()
+
+    def close_connection(self) -> None:
+        """It is opened again when it is needed."""
         if self._store is not None:
             self._store.writer.close()
             self._store = None
+
+
+_stores: "weakref.WeakSet[ShortStore]" = weakref.WeakSet()
+_in_use = threading.Lock()
+"""Held by whoever uses a connection, and by who forks."""
+
+
+def _close_before_fork() -> None:
+    _in_use.acquire()
+    for store in list(_stores):
+        store.close_connection()
+
+
+os.register_at_fork(before=_close_before_fork, after_in_parent=_in_use.release, after_in_child=_in_use.release)
+
+
+def _in_requests(groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups put together as far as one request takes them; one that came with its token stands alone."""
+    requests: list[list[Group]] = []
+    count = size = 0
+    for group in groups:
+        events, token = group
+        length = sum([len(e.body.encode()) + len(e.extra.encode()) + 4 for e in events])
+        too_many = count + len(events) > POST_EVENTS or size + length > POST_BYTES
+        if not requests or token or requests[-1][-1][1] or too_many:
+            requests.append([])
+            count = size = 0
+        requests[-1].append(group)
+        count += len(events)
+        size += length
+    return requests
+
+
+def _joined(groups: Sequence[Group]) -> Group:
+    return [e for events, _ in groups for e in events], groups[0][1] or secrets.token_hex(12)
+
+
+def _apart(answer: Answer, groups: Sequence[Group]) -> list[Answer]:
+    """What was answered to joined groups, for each of them."""
+    if isinstance(answer, QueueUnavailable):
+        return [answer] * len(groups)
+    ids = iter(answer)
+    return [list(islice(ids, len(events))) for events, _ in groups]

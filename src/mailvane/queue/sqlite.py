@@ -6,6 +6,7 @@ tried again (the kernel may have thrown the pages away): the connection is *brok
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 
@@ -14,14 +15,14 @@ import msgspec
 
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.blocking import who_holds
 from mailvane.queue.contract import Settled, Settlement
 from mailvane.queue.migrate import refuse_newer
+from mailvane.queue.sqlite_errors import BUSY_MS, Broken, DiskFull, sync, told
 from mailvane.queue.statements import statements
 
 SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """First versions without the WAL-reset bug: of the newest line, and of two older ones."""
-BUSY_MS = 30_000
+PAGE = 4_096
 CHECKPOINT_PAGES = 4_000
 TOKEN_LIFE_MS = 120_000
 SETTLE_LIMIT = 1_000
@@ -44,14 +45,6 @@ def refuse_unsafe_sqlite(version: str) -> None:
     )
 
 
-class Broken(QueueUnavailable):
-    """A sync failed: nothing more may be written by this process."""
-
-
-class DiskFull(QueueUnavailable):
-    """There is no room; what was written before is intact."""
-
-
 class SQLiteWriter:
     """The writing connection. Not safe for threads: it belongs to whoever holds `queue.lock`."""
 
@@ -60,6 +53,8 @@ class SQLiteWriter:
         self.path = path
         self.broken = ""
         self._wal_pages = 0
+        self._folder_synced = False
+        """The log's own entry in its folder: SQLite does not tell when syncing it fails."""
         with self._told():
             self._db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
             self._db.set_busy_timeout(BUSY_MS)
@@ -70,6 +65,30 @@ class SQLiteWriter:
             self._db.pragma("journal_size_limit", 64 * 1024 * 1024)
             self._db.pragma("cache_size", -8_000)
             self._db.set_wal_hook(self._after_commit)
+        there = os.stat(path)
+        self._file = (there.st_dev, there.st_ino)
+
+    @property
+    def log_size(self) -> int:
+        """Bytes that the log has, of what was not moved into the database yet."""
+        return self._wal_pages * PAGE
+
+    def is_current(self) -> bool:
+        """Whether the file at the path is still the one that is open: not moved away, nor made anew.
+
+        Raises QueueTooNew if a newer mailvane has changed its schema since.
+        """
+        if self.broken:
+            return True  # and stays so: nothing more is written by this process
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return False
+        if (there.st_dev, there.st_ino) != self._file:
+            return False
+        with self._told():
+            refuse_newer(self._db, self.path)
+        return True
 
     def append(self, groups: Sequence[tuple[Sequence[StoredForm], str]]) -> list[list[int]]:
         """Adds groups of events, each with its token ("" for none), in one transaction; answers with their ids.
@@ -79,19 +98,22 @@ class SQLiteWriter:
         now = int(time.time() * 1000)
         firsts: list[int] = []
         fresh: list[StoredForm] = []
-        new_tokens: list[tuple[str, int]] = []
+        new_tokens: dict[str, int] = {}
         with self._transaction() as db:
             for events, token in groups:
                 if token and (found := db.execute(_SQL["token_is_in"], (token,)).fetchone()):
                     firsts.append(int(str(found[0])))
                     continue
+                if token in new_tokens:  # asked again before the first time was through: both came into this commit
+                    firsts.append(-new_tokens[token])
+                    continue
                 if token:
-                    new_tokens.append((token, len(fresh)))
+                    new_tokens[token] = len(fresh)
                 firsts.append(-len(fresh))  # its place among the fresh ones, until their ids are known
                 fresh += events
             self._insert(db, fresh, now)
             first = db.last_insert_rowid() - len(fresh) + 1
-            for token, place in new_tokens:
+            for token, place in new_tokens.items():
                 db.execute(_SQL["remember_token"], (token, now, first + place))
             db.execute(_SQL["add_to_book"], (len(fresh), "recorded"))
         return [
@@ -163,10 +185,10 @@ class SQLiteWriter:
                 db.execute(_SQL["make_due"], (now, _json(list(ids)).decode(), now))
             return db.changes()
 
-    def pull_back(self, latest: int) -> int:
-        """Retries that are due after `latest` (wall clock, milliseconds) become due then."""
+    def pull_back(self, now: int, latest: int, instead: int) -> int:
+        """See OwnedQueue.pull_back."""
         with self._transaction() as db:
-            db.execute(_SQL["pull_back"], (latest,))
+            db.execute(_SQL["pull_back"], (now, latest, instead))
             return db.changes()
 
     def keep(self, name: str, value: str) -> None:
@@ -185,7 +207,7 @@ class SQLiteWriter:
             return self._kept(self._db, name)
 
     def prune(self) -> None:
-        """Forgets failures of events that are gone and old tokens, and gives unused pages back to the file system bit by bit."""
+        """Forgets failures of events that are gone and old tokens; gives unused pages back, bit by bit."""
         with self._transaction() as db:
             db.execute(_SQL["prune_deferred"])
             db.execute(_SQL["forget_tokens"], (int(time.time() * 1000) - TOKEN_LIFE_MS,))
@@ -202,6 +224,8 @@ class SQLiteWriter:
             self._wal_pages = 0
 
     def close(self) -> None:
+        if self.broken:  # closing must not try again what failed: the log stays for the next process
+            self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close()
 
     def _after_commit(self, _db: apsw.Connection, _name: str, pages: int) -> int:
@@ -224,33 +248,28 @@ class SQLiteWriter:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
+                if not self._folder_synced:
+                    sync(os.path.dirname(self.path) or ".")
+                    self._folder_synced = True
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
         if self._wal_pages >= CHECKPOINT_PAGES:
-            self.checkpoint()
+            with contextlib.suppress(DiskFull):  # what was committed is in the log, and stays there until there is room
+                self.checkpoint()
 
     @contextlib.contextmanager
     def _told(self) -> Generator[None, None, None]:
-        """SQLite's errors in our words."""
+        """As `told`; once a sync has failed, nothing is tried again."""
         if self.broken:
             raise Broken(self.broken)
         try:
-            yield
-        except apsw.FullError as e:
-            raise DiskFull(f"no room on the disk for {self.path}: make room; nothing was recorded") from e
-        except apsw.BusyError as e:
-            raise QueueUnavailable(
-                f"{self.path} was locked for {BUSY_MS // 1000} s by {who_holds(self.path)}: end its transaction"
-            ) from e
-        except (apsw.IOError, apsw.CorruptError, apsw.NotADBError) as e:
-            if getattr(e, "extendedresult", 0) == apsw.SQLITE_IOERR_WRITE:  # a quota, a size limit: nothing was written
-                raise DiskFull(f"{self.path} cannot be written ({e}): make room; nothing was recorded") from e
-            self.broken = f"{self.path}: {e}: disk or file are at fault; look at the system's log, then start again"
-            raise Broken(self.broken) from e
-        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as e:
-            raise QueueUnavailable(f"{self.path} cannot be written: {e}") from e
+            with told(self.path):
+                yield
+        except Broken as e:
+            self.broken = str(e)
+            raise
 
 
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -267,9 +286,9 @@ def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def in_slices(what: Settlement) -> Iterator[Settlement]:
-    """A settlement in parts that each fit into one transaction."""
+def in_slices(what: Settlement, limit: int) -> Iterator[Settlement]:
+    """A settlement in parts of at most `limit` ids of each sort, each for one transaction."""
     longest = max(len(what.delivered), len(what.dropped), len(what.failed))
-    for at in range(0, longest, SETTLE_LIMIT):
-        upto = at + SETTLE_LIMIT
+    for at in range(0, longest, limit):
+        upto = at + limit
         yield Settlement(what.delivered[at:upto], what.dropped[at:upto], what.failed[at:upto])

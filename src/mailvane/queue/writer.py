@@ -4,6 +4,8 @@ Each producer waits for its own commit. Whatever else writes (settling, keeping,
 thread, so that the connection is never used by two.
 """
 
+import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +19,8 @@ from mailvane.events.codecs import StoredForm
 GROUP_EVENTS = 4_096
 GROUP_BYTES = 4 * 1024 * 1024
 
+log = logging.getLogger("mailvane.queue")
+
 Group = tuple[Sequence[StoredForm], str]
 Answer = list[int] | QueueUnavailable
 
@@ -24,7 +28,7 @@ Answer = list[int] | QueueUnavailable
 class Store(Protocol):
     """What the writer writes to."""
 
-    def append(self, groups: Sequence[Group]) -> list[list[int]]: ...
+    def append(self, groups: Sequence[Group]) -> Sequence[Answer]: ...
 
 
 @dataclass(eq=False, slots=True)
@@ -63,9 +67,11 @@ class Writer:
         """Hands events in; from any thread."""
         self._appends.append(appending)
         self._ring()
+        if self._ended and not self._thread.is_alive():
+            self._refuse_late_ones()
 
     def order(self, order: Callable[[], None]) -> None:
-        """Hands in anything else that writes; it must not raise."""
+        """Hands in anything else that writes; what it raises is only logged."""
         self._orders.append(order)
         self._ring()
 
@@ -74,6 +80,13 @@ class Writer:
         self._ended = True
         self._bell.put(None)
         self._thread.join()
+        self._refuse_late_ones()
+
+    def _refuse_late_ones(self) -> None:
+        """Nobody waits for ever on a writer that has ended; whoever comes late sees to what is left."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._appends.popleft().answered(QueueUnavailable("the recorder was closed; nothing was recorded"))
 
     def _ring(self) -> None:
         if self._asleep:  # who rings twice does no harm
@@ -92,7 +105,14 @@ class Writer:
                 if self._appends:
                     self._commit(self._take())
                 if self._orders:
-                    self._orders.popleft()()
+                    self._do(self._orders.popleft())
+
+    @staticmethod
+    def _do(order: Callable[[], None]) -> None:
+        try:
+            order()
+        except Exception:  # a defect of ours must not end the thread that all producers wait for
+            log.exception("an order to the queue failed")
 
     def _take(self) -> list[Appending]:
         taken: list[Appending] = []
@@ -111,6 +131,7 @@ class Writer:
         except QueueUnavailable as e:
             answers = [e] * len(taken)
         except Exception as e:  # a defect of ours must not leave producers waiting for ever
+            log.exception("events could not be written")
             answers = [QueueUnavailable(f"the queue could not be written: {e!r}")] * len(taken)
         answered = list(zip(taken, answers, strict=True))
         self._post(lambda: self._answer(answered))

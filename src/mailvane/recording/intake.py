@@ -34,14 +34,14 @@ class Intake:
         if now - self._looked < LOOK_EVERY and self._looked >= 0:
             return self._gate
         with self._lock:
-            self._looked = now
             gate = self.switches.look()
             if gate is not self._gate:
                 self._gate = gate
                 if (state := self.switches.state()) != self._kept:
                     self._kept = state
                     self._keep(state)
-        return self._gate
+            self._looked = now  # only now: until the first look is done, the gate says that everything is off
+        return gate
 
     def form(self, event: Event) -> StoredForm | None:
         """What goes into the queue of an event whose types are right; None if its type is off.

@@ -1,7 +1,6 @@
 """What one process needs to record: a writer whose commits are shared, and the switches."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from mailvane.events.catalogue import Event
 from mailvane.events.clean import check
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.contract import APPEND_LIMIT
-from mailvane.queue.reading import SQLiteReader
 from mailvane.queue.short import Places, ShortStore
 from mailvane.queue.writer import Writer
 from mailvane.recording.intake import Intake
@@ -36,12 +34,8 @@ class Session:
 
     def __init__(self, where: Where, post: Callable[[Callable[[], None]], object]) -> None:
         self.store = ShortStore(where.places, "a program that records")
+        kept = self.store.kept("switches")  # may raise: before the thread is there
         self.writer = Writer(self.store, post)
-        kept = None
-        if os.path.exists(where.places.database) and os.path.getsize(where.places.database):
-            reader = SQLiteReader(where.places.database)
-            kept = reader.kept("switches")
-            reader.close()
         self.intake = Intake(Switches(where.control_directory, kept), where.server_id, SystemClock(), self._keep)
 
     def _keep(self, state: str) -> None:

@@ -75,8 +75,12 @@ ON CONFLICT (id) DO UPDATE SET
     attempts = excluded.attempts, due = excluded.due, last_failed = excluded.last_failed, error = excluded.error;
 
 -- name: pull_back
--- A wall clock that was set back must not put a retry off for longer than any back-off.
-UPDATE deferred SET due = ?1 WHERE due > ?1;
+-- A wall clock that was set back must not put a retry off: a failure in the future shows by how much it was, and what is
+-- due later than any back-off asks for is due at a time that one could have asked for.
+UPDATE deferred SET
+    due = CASE WHEN due - max(0, last_failed - ?1) <= ?2 THEN due - max(0, last_failed - ?1) ELSE ?3 END,
+    last_failed = min(last_failed, ?1)
+WHERE last_failed > ?1 OR due > ?2;
 
 -- name: make_due
 UPDATE deferred SET due = ? WHERE id IN (SELECT value FROM json_each(?)) AND due > ?;

@@ -1,6 +1,6 @@
 """Drives HttpDestination alone, with nothing before or behind it, and wrk in turn: what the client itself can do.
 
-usage: bench_http_client.py URL [--rounds N] [--seconds S] [--ca FILE] [--core N] [--plain-loop] [--profile]
+usage: http_client.py URL [--rounds N] [--seconds S] [--ca FILE] [--core N] [--plain-loop] [--profile]
 """
 
 import argparse

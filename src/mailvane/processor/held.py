@@ -1,0 +1,70 @@
+"""What has been read and whose outcome is not on disk yet.
+
+An id is held from the moment it is read until its outcome is durable, in one set for all lanes. What a read brings is
+dropped if it is held now, or if its outcome became durable since that read began: a read that began before a settlement
+still returns what was settled. What was given back without an outcome is as the read saw it.
+"""
+
+from mailvane.queue.contract import Row
+
+HELD_EVENTS = 10_000
+HELD_BYTES = 32 * 1024 * 1024
+
+
+def size_of(row: Row) -> int:
+    """What a row counts against `HELD_BYTES`."""
+    return len(row.body) + len(row.extra)
+
+
+class Held:
+    """The ids in hand, and how much memory their bodies take."""
+
+    __slots__ = ("_ids", "_reads", "_released", "size")
+
+    def __init__(self) -> None:
+        self._ids: dict[int, int] = {}
+        self._reads = 0
+        self._released: set[int] = set()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, event_id: int) -> bool:
+        return event_id in self._ids
+
+    @property
+    def full(self) -> bool:
+        return len(self._ids) >= HELD_EVENTS or self.size >= HELD_BYTES
+
+    def begin_read(self) -> None:
+        """To be called before a read begins; `end_read` after what it brought was taken or dropped."""
+        self._reads += 1
+
+    def end_read(self) -> None:
+        self._reads -= 1
+        if not self._reads:
+            self._released.clear()
+
+    def admits(self, event_id: int) -> bool:
+        """Whether an id that a read brought may be taken."""
+        return event_id not in self._ids and event_id not in self._released
+
+    def take(self, row: Row) -> None:
+        size = size_of(row)
+        self._ids[row.id] = size
+        self.size += size
+
+    def take_id(self, event_id: int) -> None:
+        """Holds an event without its body."""
+        self._ids[event_id] = 0
+
+    def release(self, event_id: int) -> None:
+        """What became of it is on disk: reads that began before do not know that."""
+        self.size -= self._ids.pop(event_id, 0)
+        if self._reads:
+            self._released.add(event_id)
+
+    def give_back(self, event_id: int) -> None:
+        """Nothing became of it: reads may take it again, also those that have begun."""
+        self.size -= self._ids.pop(event_id, 0)

@@ -1,0 +1,332 @@
+"""A lane: one destination, what waits for it in memory, and how much may be on its way.
+
+A lane takes rows while it has room, one that is new, one that is old, and sends as many at a time as its limit allows.
+Its circuit may stop it: then it *stands*: it holds no rows, and what it gave back is looked for again when a probe may
+go. What it cannot take it only remembers as stretches of ids (`backlog`), so that a dead destination costs no memory.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from typing import Protocol
+
+from mailvane.clock import Chance, Clock
+from mailvane.destinations.contract import Destination, Failure, HttpPost, Outcome, Outgoing
+from mailvane.processor.circuit import Circuit, Health, State
+from mailvane.processor.concurrency import Limit
+from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held, size_of
+from mailvane.processor.ranges import Ranges
+from mailvane.processor.schedule import next_delay, parse_retry_after
+from mailvane.processor.settle import Settler
+from mailvane.processor.states import DestinationState, state_of_destination
+from mailvane.queue.contract import Failed, Row
+
+WINDOW = 512
+"""Rows that a lane has waiting in memory at most."""
+STALE = 1.0
+"""Seconds after which a row that waits in memory is looked up again: a person may have deleted it meanwhile."""
+DEFERRED_LIMIT = 10_000
+"""Events of one destination that failed and wait, beyond which it takes nothing new."""
+ERROR_LENGTH = 500
+
+log = logging.getLogger("mailvane.processor")
+
+
+class Counts(Protocol):
+    """What a lane tells of each attempt."""
+
+    def delivered(self, seconds: float) -> None: ...
+
+    def failed(self, failure: Failure) -> None: ...
+
+
+class Lane:
+    """The way to one destination.
+
+    `leads_here` says whether the plan in force leads an event to this lane; `hungry` is called when there is room
+    again, `changed` when the reader should look at the lane in any case. `share` and `share_of_bytes` are what it may
+    have in hand, so that one that never answers does not take what the others need.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: HttpPost,
+        destination: Destination,
+        held: Held,
+        settler: Settler,
+        clock: Clock,
+        chance: Chance,
+        counts: Counts,
+        leads_here: Callable[["Lane", Row], bool],
+        hungry: Callable[["Lane"], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.circuit = Circuit()
+        self.limit = Limit()
+        self.backlog = Ranges()
+        self.dense = True
+        """Whether most of the rows looked through lately were for this lane: then they are read with their bodies."""
+        self.deferred = 0
+        self.last_error = ""
+        self.share = HELD_EVENTS
+        self.share_of_bytes = HELD_BYTES
+        self.stale = False
+        """Whether what waits in memory must be looked up again before it is sent."""
+        self.in_flight: dict[int, Row] = {}
+        self._destination = destination
+        self._held = held
+        self._settler = settler
+        self._clock = clock
+        self._chance = chance
+        self._counts = counts
+        self._leads_here: Callable[[Row], bool] = lambda row: leads_here(self, row)
+        self._hungry = hungry
+        self._changed = changed
+        self._fresh: deque[tuple[Row, float]] = deque()
+        self._old: deque[tuple[Row, float]] = deque()
+        self._turn_of_fresh = True
+        self._size = 0
+        self._stopped = False
+        self._allowed = 0
+        self._allow()
+
+    def _allow(self) -> None:
+        self._allowed = self.limit.connections
+        self._destination.allow(self._allowed)
+
+    # What the reader asks.
+
+    @property
+    def waiting(self) -> int:
+        return len(self._fresh) + len(self._old)
+
+    @property
+    def open(self) -> bool:
+        """Whether events flow here: else the lane stands, and takes a probe at most."""
+        return self.circuit.closed and not self._stopped and not self._settler.trouble
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether it takes events that have not failed yet: with too many that did, it works those off first."""
+        return self.open and self.deferred < DEFERRED_LIMIT
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether one event is wanted to find out if the destination is back."""
+        return (
+            not (self._stopped or self._settler.trouble or self.in_flight or self.waiting)
+            and self.circuit.wait(self._clock.monotonic()) == 0.0
+        )
+
+    def probe_in(self) -> float | None:
+        """Seconds until a probe may go; None when none is expected."""
+        return None if self._stopped or self.in_flight else self.circuit.wait(self._clock.monotonic())
+
+    def room(self) -> int:
+        """How many rows the lane would take now. Beside a window that is half full, none: a few at a time are dear."""
+        if not self.open:
+            return int(self.wants_probe)
+        window = min(WINDOW, max(16, self.share // 4))
+        waiting = self.waiting
+        if waiting * 2 > window or self._size * 2 > self.share_of_bytes:
+            return 0
+        return min(window, self.share - len(self.in_flight)) - waiting
+
+    # What the reader gives.
+
+    def offer_fresh(self, row: Row) -> bool:
+        """Takes an event that was just recorded, if there is room."""
+        if not (self.takes_new or self.wants_probe) or len(self._fresh) >= WINDOW or self._full(row):
+            return False
+        self._take(row, self._fresh)
+        return True
+
+    def offer_old(self, row: Row) -> bool:
+        """Takes an event that was read from the queue, if there is room."""
+        takes = self.wants_probe or (self.open if row.attempts else self.takes_new)
+        if not takes or self._full(row):
+            return False
+        self._take(row, self._old)
+        return True
+
+    def _full(self, row: Row) -> bool:
+        in_hand = self.waiting + len(self.in_flight)
+        return self._held.full or (
+            in_hand > 0 and (in_hand >= self.share or self._size + size_of(row) > self.share_of_bytes)
+        )
+
+    def _take(self, row: Row, queue: deque[tuple[Row, float]]) -> None:
+        self._held.take(row)
+        self._size += size_of(row)
+        queue.append((row, self._clock.monotonic()))
+
+    def give_back(self) -> None:
+        """Gives back what waits in memory: it will be read again."""
+        for queue in (self._fresh, self._old):
+            for row, _ in queue:
+                self._return(row)
+            queue.clear()
+        self.stale = False
+
+    def _return(self, row: Row) -> None:
+        self._size -= size_of(row)
+        self._held.give_back(row.id)
+        if not row.attempts:  # else the time at which it is due brings it back
+            self.backlog.add(row.id - 1, row.id)
+
+    def waiting_ids(self) -> list[int]:
+        """What waits in memory."""
+        return [row.id for queue in (self._fresh, self._old) for row, _ in queue]
+
+    def looked_up(self, asked: Sequence[int], there: Set[int], at: float) -> None:
+        """Of what was asked for, this was still there at this moment (monotonic); the rest is gone."""
+        gone = set(asked) - there
+        for queue in (self._fresh, self._old):
+            rows = list(queue)
+            queue.clear()
+            for row, read_at in rows:
+                if row.id in gone:
+                    self._size -= size_of(row)
+                    self._held.release(row.id)
+                else:
+                    queue.append((row, max(read_at, at) if row.id in there else read_at))
+        self.stale = False
+
+    # Sending.
+
+    def pump(self) -> None:
+        """Sends as much as may be on its way."""
+        if not self.open:
+            self._probe()
+            return
+        while len(self.in_flight) < self.limit.value:
+            row = self._next()
+            if row is None:
+                break
+            self._send(row)
+
+    def _probe(self) -> None:
+        if self._stopped or self._settler.trouble or self.in_flight or not self.waiting:
+            return
+        now = self._clock.monotonic()
+        if self.circuit.wait(now) == 0.0 and (row := self._next()) is not None:
+            self.circuit.probe(row.id, now)
+            self._send(row)
+
+    def _next(self) -> Row | None:
+        """One that is new, one that is old; and none that waited so long that it may be gone."""
+        first, second = (self._fresh, self._old) if self._turn_of_fresh else (self._old, self._fresh)
+        queue = first or second
+        if not queue:
+            return None
+        _, read_at = queue[0]
+        if self._clock.monotonic() - read_at > STALE:
+            self.stale = True
+            self._changed()
+            return None
+        self._turn_of_fresh = queue is self._old
+        return queue.popleft()[0]
+
+    def _send(self, row: Row) -> None:
+        self.in_flight[row.id] = row
+        self._destination.send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
+
+    def _done(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        for sent, outcome in zip(batch, outcomes, strict=True):
+            outstanding = len(self.in_flight)
+            row = self.in_flight.pop(sent.id)
+            if outcome.failure is not None:
+                self._failed(row, outcome, outcome.failure)
+                continue
+            self._size -= size_of(row)
+            self._settler.delivered(sent.id)
+            self._counts.delivered(outcome.seconds)
+            if row.attempts and self.deferred > 0:
+                self.deferred -= 1
+            if self.limit.answered(outcome.seconds, outstanding) and self.limit.connections > self._allowed:
+                # Fewer at a time leaves connections idle, and idle ones end by themselves.
+                self._allow()
+            self._health(self.circuit.succeeded(sent.id, 0.0))
+        self.pump()
+        if self.waiting * 2 <= WINDOW:
+            self._hungry(self)
+
+    def _failed(self, row: Row, outcome: Outcome, failure: Failure) -> None:
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        if failure is Failure.CLOSED:  # says nothing: the event is where it was
+            self._return(row)
+            self._health(self.circuit.failed(row.id, failure, now))
+            return
+        self._size -= size_of(row)
+        attempt = row.attempts + 1
+        told = parse_retry_after(outcome.retry_after, wall) if outcome.retry_after else None
+        delay = 0.0
+        if self._leads_here(row):
+            delay = next_delay(failure, attempt, outcome.retry_after, wall, self._chance)
+            self.deferred += attempt == 1
+        error = f"{failure}: {outcome.text}"[:ERROR_LENGTH]
+        self.last_error = error
+        self._settler.failed(Failed(row.id, attempt, int((wall + delay) * 1000), error))
+        self._counts.failed(failure)
+        log.warning(
+            "event %d not delivered, attempt %d, %s: %s; next in %.0f s", row.id, attempt, self.name, error, delay
+        )
+        if self.limit.failed(failure):
+            self._allow()
+        self._health(self.circuit.failed(row.id, failure, now, told))
+
+    # Changes of health.
+
+    def _health(self, health: Health | None) -> None:
+        if health is None:
+            return
+        self.give_back()
+        match health.state:
+            case State.OPEN:
+                log.warning("%s: circuit open, next probe in %.0f s", self.name, health.until - self._clock.monotonic())
+            case State.GONE:
+                log.error(
+                    "%s: 410, the endpoint is gone: paused, nothing is dropped (`mailvane events resume`)", self.name
+                )
+            case State.PAUSED:
+                log.warning("%s: paused", self.name)
+            case State.CLOSED:
+                log.warning("%s: circuit closed, delivery goes on", self.name)
+                if self.limit.restart():
+                    self._allow()
+            case State.PROBING:
+                pass
+        self._changed()
+
+    def pause(self) -> None:
+        """A person stops the destination."""
+        self._health(self.circuit.pause(self._clock.monotonic()))
+
+    def resume(self) -> None:
+        """A person starts it again, whatever stopped it."""
+        self._health(self.circuit.resume(self._clock.monotonic()))
+
+    def retry(self) -> None:
+        """A person wants everything tried at once."""
+        self._health(self.circuit.retry(self._clock.monotonic()))
+
+    def configured(self) -> None:
+        """The configuration changed, and still leads here."""
+        self._health(self.circuit.configured(self._clock.monotonic()))
+
+    def stop(self) -> None:
+        """Sends nothing more; what is on its way ends as it ends."""
+        self.give_back()
+        self._stopped = True
+
+    async def close(self) -> None:
+        """Ends what is on its way, without an outcome."""
+        await self._destination.close()
+
+    @property
+    def state(self) -> DestinationState:
+        """What people see."""
+        return state_of_destination(self.circuit.health.state, self.deferred)

@@ -1,0 +1,365 @@
+"""The Event Processor: reads the configuration before each run, reads the queue, delivers, settles.
+
+A *run* is one round of the loop below: it starts when something was committed, came due, or has room again; once a
+second it starts in any case, as a safety net.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from mailvane.clock import Chance, Clock
+from mailvane.destinations.contract import Destination, HttpPost
+from mailvane.errors import QueueUnavailable
+from mailvane.events.codecs import StoredForm
+from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
+from mailvane.processor.lane import Counts, Lane
+from mailvane.processor.plan import Plan
+from mailvane.processor.reader import Reader, Routing, Way
+from mailvane.processor.routing import Router
+from mailvane.processor.schedule import CAP, FARTHEST
+from mailvane.processor.settle import Settler
+from mailvane.processor.states import DestinationState
+from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
+
+SAFETY_NET = 1.0
+UPKEEP_EVERY = 60.0
+ALL = "__legacy__"
+"""What people call the legacy configuration: all its destinations."""
+CLOCK_STEP = 1.0
+"""Seconds by which the wall clock may move against the monotonic one between two runs, and was not set."""
+
+log = logging.getLogger("mailvane.processor")
+
+
+class PlanSource(Protocol):
+    """Where the plan comes from."""
+
+    def look(self) -> Plan | None:
+        """The plan to go by from now on, if it is another than at the last look."""
+        ...
+
+
+@dataclass(frozen=True)
+class RouteStatus:
+    """A route as people see it."""
+
+    destination: str
+    state: DestinationState
+    last_error: str
+    deferred: int
+    in_flight: int
+
+
+class Processor:
+    """Delivers what is in a queue that this process owns. `connect` makes the destination that a target names, `counts`
+    gives the counters of a destination by its name."""
+
+    def __init__(
+        self,
+        queue: OwnedQueue,
+        plans: PlanSource,
+        connect: Callable[[HttpPost], Destination],
+        clock: Clock,
+        chance: Chance,
+        counts: Callable[[str], Counts],
+        paused: Iterable[str] = (),
+    ) -> None:
+        self._queue = queue
+        self._plans = plans
+        self._connect = connect
+        self._clock = clock
+        self._chance = chance
+        self._counts = counts
+        self._held = Held()
+        self._settler = Settler(queue, self._held, clock, self._settled)
+        self._reader = Reader(queue, self._held, self._settler, clock)
+        self._lanes: dict[HttpPost, Lane] = {}
+        self._retired: list[Lane] = []
+        self._plan: Plan = Plan()
+        self._next_plan: Plan | None = None
+        self._paused = set(paused)
+        self._nudge = asyncio.Event()
+        self._stopping = False
+        self._next_upkeep = 0.0
+        self._next_look_up = 0.0
+        self._came_from: list[Routing] = []  # routings before the one in force, whose deferred events are to be moved
+        self._mark = 0
+        self._next_move = 0.0
+        self._offset: float | None = None
+
+    # What others call.
+
+    def committed(self, first: int, events: Sequence[StoredForm]) -> None:
+        """Events were just committed, with consecutive ids from `first`: they go out at once."""
+        self._look_at_plan()
+        if self._next_plan is not None:  # what comes after an edit goes by it
+            self._reader.advance(first + len(events) - 1)
+            self._nudge.set()
+        else:
+            self._reader.committed(first, events)
+
+    async def run(self, once: bool = False) -> None:
+        """Delivers until `stop`; with `once`, until nothing is left that can be delivered now.
+
+        Raises OwnershipLost when another process has taken the queue; with `once`, QueueUnavailable when it cannot be
+        read.
+        """
+        self._next_look_up = self._clock.monotonic()
+        self._next_upkeep = self._clock.monotonic() + UPKEEP_EVERY
+        while not self._stopping:
+            self._nudge.clear()
+            worked = False
+            try:
+                worked = await self._round()
+            except QueueUnavailable as e:
+                if once:
+                    raise
+                log.error("the queue cannot be read: %s", e)
+            if self._settler.lost is not None:
+                for lane in [*self._lanes.values(), *self._retired]:
+                    lane.stop()
+                raise self._settler.lost
+            if once and not worked and self._nothing_left():
+                break
+            if worked:
+                await asyncio.sleep(0)
+            else:
+                await self._wait()
+
+    async def _round(self) -> bool:
+        self._look_at_plan()
+        if self._next_plan is not None:
+            plan, self._next_plan = self._next_plan, None
+            await self._adopt(plan)
+        now = self._clock.monotonic()
+        if self._came_from and self._settler.passed(self._mark) and now >= self._next_move:
+            self._next_move = now + SAFETY_NET
+            await self._move_deferred()
+        await self._watch_clock(self._clock.wall() - now)
+        if now >= self._next_look_up:
+            self._next_look_up = now + SAFETY_NET
+            await self._reader.look_up()
+        if now >= self._next_upkeep:
+            self._next_upkeep = now + UPKEEP_EVERY
+            await self._upkeep()
+        worked = await self._reader.step()
+        for lane in self._lanes.values():
+            if lane.wants_probe and lane.deferred and not lane.backlog and not self._reader.sweeping:
+                await self._reader.find_probe(lane)
+        await self._close_retired()
+        return worked
+
+    async def _wait(self) -> None:
+        wait = SAFETY_NET
+        if not self._settler.trouble:  # else nothing goes out, whatever is due
+            wait = self._next_in(wait)
+        timer = asyncio.get_running_loop().call_later(wait, self._nudge.set)
+        await self._nudge.wait()
+        timer.cancel()
+
+    def _next_in(self, wait: float) -> float:
+        """Seconds until something is due or a probe may go, at most `wait`."""
+        for lane in self._lanes.values():
+            # One that may go already and has not gone finds nothing to go with.
+            if (probe := lane.probe_in()) and (lane.backlog or lane.deferred or self._reader.sweeping):
+                wait = min(wait, probe)
+        return max(0.001, min(wait, self._reader.next_look() - self._clock.wall()))
+
+    def _nothing_left(self) -> bool:
+        flying = any(lane.in_flight or (lane.waiting and lane.open) for lane in [*self._lanes.values(), *self._retired])
+        due_now = self._reader.next_look() <= self._clock.wall() and any(
+            lane.open and lane.deferred for lane in self._lanes.values()
+        )
+        return not (flying or due_now or self._came_from or self._settler.busy) and self._reader.exhausted
+
+    async def stop(self, grace: float) -> None:
+        """Sends nothing more, waits `grace` seconds for what is on its way, writes what became of it."""
+        self._stopping = True
+        self._nudge.set()
+        lanes = [*self._lanes.values(), *self._retired]
+        for lane in lanes:
+            lane.stop()
+        end = self._clock.monotonic() + grace
+        while any(lane.in_flight for lane in lanes) and self._clock.monotonic() < end:
+            self._nudge.clear()
+            timer = asyncio.get_running_loop().call_later(end - self._clock.monotonic(), self._nudge.set)
+            await self._nudge.wait()
+            timer.cancel()
+        for lane in lanes:
+            await lane.close()
+        await self._settler.flush()
+
+    # The plan.
+
+    def _look_at_plan(self) -> None:
+        if (plan := self._plans.look()) is not None:
+            self._next_plan = plan
+
+    async def _adopt(self, plan: Plan) -> None:
+        before = self._reader.routing
+        if plan == self._plan and before.router is not None:
+            return
+        targets = {route.target: route.name for route in plan.routes if isinstance(route.target, HttpPost)}
+        for target in [t for t in self._lanes if t not in targets]:
+            lane = self._lanes.pop(target)
+            lane.stop()
+            self._retired.append(lane)
+        for target, name in targets.items():
+            if target not in self._lanes:
+                self._lanes[target] = self._lane(name, target)
+            lane = self._lanes[target]
+            lane.name = name
+            lane.give_back()
+            lane.configured()
+            lane.share = max(32, HELD_EVENTS // len(targets))
+            lane.share_of_bytes = HELD_BYTES // len(targets)
+            if name in self._paused:
+                lane.pause()
+        ways: list[Way] = [self._lanes[r.target] if isinstance(r.target, HttpPost) else r.target for r in plan.routes]
+        self._plan = plan
+        self._reader.adopt(Routing(Router(plan), ways, list(self._lanes.values())))
+        if before.router is not None:
+            # Failures that are not on disk yet were told to wait under the plan before: they are looked at afterwards.
+            self._came_from.append(before)
+            self._mark = self._settler.mark()
+            self._next_move = 0.0
+        await self._census()
+        log.info("plan in force: %s", ", ".join(route.name for route in plan.routes) or "no destinations")
+
+    async def _move_deferred(self) -> None:
+        """Makes due at once what failed under an earlier plan and has another way now."""
+        if ids := await self._reader.rerouted(self._came_from):
+            await self._queue.retry(Filter(ids=tuple(ids)), int(self._clock.wall() * 1000))
+            self._reader.look_at_due()
+        self._came_from.clear()
+        await self._census()
+
+    def _lane(self, name: str, target: HttpPost) -> Lane:
+        return Lane(
+            name,
+            target,
+            self._connect(target),
+            self._held,
+            self._settler,
+            self._clock,
+            self._chance,
+            self._counts(name),
+            self._leads_to,
+            self._hungry,
+            self._changed,
+        )
+
+    def _leads_to(self, lane: Lane, row: Row) -> bool:
+        return self._reader.routing.way(row.event_type, row.mail_class) is lane
+
+    async def _close_retired(self) -> None:
+        for lane in [lane for lane in self._retired if not lane.in_flight]:
+            self._retired.remove(lane)
+            await lane.close()
+
+    def _hungry(self, lane: Lane) -> None:
+        if self._reader.crowded:
+            self._reader.look_at_due()
+        elif not (self._stopping or lane.backlog or self._reader.sweeping):
+            return
+        self._nudge.set()
+
+    def _changed(self) -> None:
+        self._reader.look_at_due()
+        self._nudge.set()
+
+    def _settled(self, what: Settlement) -> None:
+        if what.failed:
+            self._reader.look_at_due(min(failed.due for failed in what.failed) / 1000)
+        self._nudge.set()
+
+    # What people ask for.
+
+    def retry(self) -> None:
+        """Deferred events were made due: looks at them now, and closes open circuits."""
+        self._reader.look_at_due()
+        for lane in self._lanes.values():
+            lane.retry()
+        self._nudge.set()
+
+    async def pause(self, name: str) -> list[str]:
+        """Pauses the destinations of this name (`__legacy__`: all), over restarts too; returns their names."""
+        chosen = self._named(name)
+        for lane in chosen:
+            lane.pause()
+        return await self._keep_paused(chosen, self._paused.union)
+
+    async def resume(self, name: str) -> list[str]:
+        """Resumes the destinations of this name (`__legacy__`: all); returns their names."""
+        chosen = self._named(name)
+        for lane in chosen:
+            lane.resume()
+        if name == ALL:  # those that were paused and are in no plan now are meant, too
+            self._paused.clear()
+        return await self._keep_paused(chosen, self._paused.difference)
+
+    def _named(self, name: str) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if name in {ALL, lane.name}]
+
+    async def _keep_paused(self, chosen: Sequence[Lane], change: Callable[[set[str]], set[str]]) -> list[str]:
+        names = {lane.name for lane in chosen}
+        self._paused = change(names)
+        await self._queue.keep("paused", msgspec.json.encode(sorted(self._paused)).decode())
+        return sorted(names)
+
+    def in_flight(self) -> set[int]:
+        """Ids of what is on its way now."""
+        return {i for lane in [*self._lanes.values(), *self._retired] for i in lane.in_flight}
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._plan
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is delivered at all; "" when all is well."""
+        return self._settler.trouble
+
+    def routes(self) -> list[RouteStatus]:
+        """The destinations of the plan, as people see them."""
+        return [
+            RouteStatus(lane.name, lane.state, lane.last_error, lane.deferred, len(lane.in_flight))
+            for lane in self._lanes.values()
+        ]
+
+    # Upkeep.
+
+    async def _upkeep(self) -> None:
+        await self._queue.upkeep()
+        await self._pull_back()
+        await self._census()
+
+    async def _watch_clock(self, offset: float) -> None:
+        """Due times are wall clock: nobody waits for longer because it was set, now or while nobody delivered."""
+        before, self._offset = self._offset, offset
+        if before is None:
+            await self._pull_back()
+        elif abs(offset - before) > CLOCK_STEP:
+            log.warning("the machine's clock was set by %.0f s: looking at all that waits for a retry", offset - before)
+            await self._pull_back()
+
+    async def _pull_back(self) -> None:
+        now = self._clock.wall()
+        await self._queue.pull_back(int(now * 1000), int((now + FARTHEST) * 1000), int((now + CAP) * 1000))
+        self._reader.look_at_due()
+
+    async def _census(self) -> None:
+        """Counts what failed, by lane: what people delete by hand is not told to us."""
+        counts = dict.fromkeys(self._lanes.values(), 0)
+        for event_type, mail_class, n in await self._queue.census():
+            way = self._reader.routing.way(event_type, mail_class)
+            if isinstance(way, Lane) and way in counts:
+                counts[way] += n
+        for lane, n in counts.items():
+            lane.deferred = n

@@ -1,0 +1,192 @@
+"""Outcomes become durable: at once when idle, together under load; and while that fails nothing is attempted."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import cast
+
+import pytest
+
+from mailvane.errors import OwnershipLost
+from mailvane.processor import settle
+from mailvane.processor.held import Held
+from mailvane.processor.settle import Settler
+from mailvane.queue.contract import Failed, OwnedQueue, Row, Settled, Settlement
+from processor.rig import BROKEN, OK, Rig, StillClock, plan, to
+
+MakeRig = Callable[..., AbstractAsyncContextManager[Rig]]
+
+
+class SettlingQueue:
+    """Takes settlements when the test lets it."""
+
+    term = 1
+
+    def __init__(self) -> None:
+        self.asked: list[Settlement] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def settle(self, settlement: Settlement, term: int) -> Settled:
+        self.asked.append(settlement)
+        await self.go.wait()
+        return Settled(len(settlement.delivered), len(settlement.dropped))
+
+
+def test_at_once_when_idle_and_together_under_load():
+    async def main() -> None:
+        queue, held, clock = SettlingQueue(), Held(), StillClock()
+        told: list[Settlement] = []
+        settler = Settler(cast(OwnedQueue, cast(object, queue)), held, clock, told.append)
+        for i in range(1, 11):
+            held.take(Row(i, "bounce_all", "", 1, "x", ""))
+        settler.delivered(1)
+        for _ in range(4):  # a few rounds of the loop, and no time at all
+            await asyncio.sleep(0)
+        assert [s.delivered for s in queue.asked] == [[1]]
+        settler.delivered(2)
+        mark = settler.mark()
+        settler.failed(Failed(3, 1, 5, "why"))
+        settler.dropped(4)
+        assert settler.mark() == mark and not settler.passed(mark)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert len(queue.asked) == 1, "the next comes no sooner than EVERY after the last"
+        clock.now += settle.EVERY
+        await settler.flush()
+        assert len(queue.asked) == 2 and settler.passed(mark) and not settler.busy
+        assert (queue.asked[1].delivered, queue.asked[1].dropped) == ([2], [4])
+        assert [f.id for f in queue.asked[1].failed] == [3]
+        assert told == queue.asked
+        assert [i for i in range(1, 11) if i in held] == list(range(5, 11))
+
+    asyncio.run(main())
+
+
+def test_an_id_is_held_until_its_settlement_has_returned():
+    async def main() -> None:
+        queue, held = SettlingQueue(), Held()
+        settler = Settler(cast(OwnedQueue, cast(object, queue)), held, StillClock(), lambda _: None)
+        held.take(Row(1, "bounce_all", "", 1, "x", ""))
+        queue.go.clear()
+        settler.delivered(1)
+        for _ in range(4):
+            await asyncio.sleep(0)
+        assert queue.asked and 1 in held and settler.busy
+        mark = settler.mark()
+        assert not settler.passed(mark)
+        settler.delivered(2)
+        assert settler.mark() == mark + 1, "what is handed in while one is under way goes into the next"
+        queue.go.set()
+        await settler.flush()
+        assert 1 not in held and settler.passed(mark + 1)
+
+    asyncio.run(main())
+
+
+def test_thousands_of_outcomes_share_settlements(make_rig: MakeRig):
+    async def main() -> None:
+        async with make_rig(plan(to("a"))) as r:
+            r.start()
+            await r.record(3_000)
+            await r.until(lambda: r.waiting() == 0)
+            assert len(r.queue.settled) < 300
+            books = await r.sqlite.books()
+            assert (books.recorded, books.delivered, books.waiting) == (3_000, 3_000, 0)
+
+    asyncio.run(main())
+
+
+def test_d7_while_settling_fails_nothing_is_attempted_anywhere(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settle, "AGAIN", 0.05)
+
+    async def main() -> None:
+        async with make_rig(plan(("a", to("a")), to("b"))) as r:
+            r.start()
+            r.behaviours["b"] = lambda sent: None
+            await r.record(1, "a")
+            await r.until(lambda: r.waiting() == 0)
+            await r.record(200, "b")
+            await r.until(lambda: len(r.destinations["b"].outstanding) == 16)
+            r.queue.settle_fails = 6
+            await r.record(1, "a")
+            await r.until(lambda: r.queue.settle_fails < 6)
+            await r.until(lambda: bool(r.processor.trouble))
+            assert "no room" in r.processor.trouble
+            # Now new events, room in a lane, a retry and a resume: nothing of it sends anything.
+            asked = {name: len(d.asked) for name, d in r.destinations.items()}
+            r.behaviours["b"] = lambda sent: OK
+            r.destinations["b"].answer_all()
+            await r.record(50, "a")
+            await r.record_unseen(50, "b")
+            r.processor.retry()
+            await r.processor.resume("b")
+            await r.until(lambda: r.queue.settle_fails <= 1)
+            assert {name: len(d.asked) for name, d in r.destinations.items()} == asked
+            await r.until(lambda: r.waiting() == 0)
+            assert not r.processor.trouble
+            assert r.acknowledged() == dict.fromkeys(r.recorded, 1)
+            assert sorted(r.destinations["a"].ids + r.destinations["b"].ids) == r.recorded, "each was POSTed once"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["another owner", "a defect"])
+def test_d14_who_has_lost_the_queue_sends_nothing_more(make_rig: MakeRig, how: str):
+    async def main() -> None:
+        async with make_rig(plan(to("a"))) as r:
+            run = r.start()
+            await r.record(3)
+            await r.until(lambda: r.waiting() == 0)
+            r.behaviours["a"] = lambda sent: None
+            await r.record(100)
+            await r.until(lambda: len(r.destinations["a"].outstanding) == 16)
+            if how == "another owner":
+                r.rows("UPDATE kept SET value = value + 1 WHERE name = 'term'")
+            else:
+                r.queue.lost = ValueError("a defect")
+            r.destinations["a"].answer(r.destinations["a"].ids[3])
+            with pytest.raises(OwnershipLost if how == "another owner" else ValueError):
+                await asyncio.wait_for(run, 30)
+            asked = len(r.destinations["a"].asked)
+            r.destinations["a"].answer_all()
+            await r.record(10)
+            assert len(r.destinations["a"].asked) == asked and r.processor.trouble
+            assert r.waiting() == 110, "nothing of it was settled"
+            await r.stop(0.0)
+
+    asyncio.run(main())
+
+
+def test_failures_never_wait_for_a_full_batch(make_rig: MakeRig):
+    async def main() -> None:
+        async with make_rig(plan(to("a"))) as r:
+            r.behaviours["a"] = lambda sent: BROKEN
+            r.start()
+            (first,) = await r.record(1)
+            await r.until(lambda: bool(r.queue.settled))
+            assert r.queue.settled[0].failed[0].id == first and r.deferred()[first][0] == 1
+
+    asyncio.run(main())
+
+
+def test_a_row_that_was_deleted_in_flight_settles_as_nothing(make_rig: MakeRig):
+    async def main() -> None:
+        async with make_rig(plan(to("a"))) as r:
+            r.behaviours["a"] = lambda sent: None
+            r.start()
+            ids = await r.record(6)
+            await r.until(lambda: len(r.destinations["a"].outstanding) == 6)
+            for i in ids[:4]:
+                r.rows("DELETE FROM events WHERE id = ?", i)
+            for i in ids[:2]:
+                r.destinations["a"].answer(i, BROKEN)
+            for i in ids[2:]:
+                r.destinations["a"].answer(i)
+            await r.until(lambda: r.waiting() == 0)
+            await r.idle()
+            assert r.deferred() == {}, "no orphan"
+            books = await r.sqlite.books()
+            assert (books.delivered, books.deleted, books.waiting) == (2, 4, 0)
+
+    asyncio.run(main())
