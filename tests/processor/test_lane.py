@@ -10,10 +10,11 @@ from mailvane.destinations.contract import Failure, HttpPost, Outcome
 from mailvane.operations.metrics import Tally
 from mailvane.processor.circuit import State
 from mailvane.processor.held import Held
-from mailvane.processor.lane import STALE, WINDOW, Lane
+from mailvane.processor.lane import WINDOW, Lane
 from mailvane.processor.schedule import FLOORS
 from mailvane.processor.settle import Settler
 from mailvane.processor.states import DestinationState
+from mailvane.processor.window import STALE
 from mailvane.queue.contract import Failed, OwnedQueue, Row, Settled, Settlement
 from processor.rig import BROKEN, NoChance, ScriptedDestination, StillClock
 
@@ -135,8 +136,8 @@ def test_a_row_that_waited_for_more_than_a_second_is_not_sent_before_it_was_look
         b.clock.now += STALE + 0.1
         b.fresh(4)
         b.destination.answer_all()
-        assert b.destination.ids == [1] and b.lane.stale and b.changes
-        b.lane.looked_up([2, 3, 4, 11, 12], {3, 4, 12}, b.clock.now)
+        assert b.destination.ids == [1] and b.lane.window.stale and b.changes
+        b.lane.window.looked_up([2, 3, 4, 11, 12], {3, 4, 12}, b.clock.now)
         b.lane.pump()
         while b.destination.outstanding:
             b.destination.answer_all()
@@ -151,10 +152,10 @@ def test_rows_that_came_while_others_were_looked_up_are_kept():
     def test(b: Bench) -> None:
         b.limit(0)
         b.fresh(1)
-        asked = b.lane.waiting_ids()
+        asked = b.lane.window.ids()
         b.fresh(2)
-        b.lane.looked_up(asked, set(), b.clock.now)
-        assert b.lane.waiting_ids() == [2]
+        b.lane.window.looked_up(asked, set(), b.clock.now)
+        assert b.lane.window.ids() == [2]
 
     bench(test)
 

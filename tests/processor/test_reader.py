@@ -8,7 +8,7 @@ import pytest
 
 from mailvane.destinations.contract import Outcome, Outgoing
 from mailvane.processor import lane as lane_module
-from mailvane.processor import reader as reader_module
+from mailvane.processor import retries as retries_module
 from mailvane.processor.held import HELD_BYTES
 from mailvane.processor.plan import Drop, Leave, Plan
 from mailvane.queue.contract import Filter
@@ -255,7 +255,7 @@ def test_due_events_of_a_destination_that_stands_do_not_hide_those_of_others(mak
 
 def test_many_retries_of_one_destination_all_go_out(make_rig: MakeRig, monkeypatch: pytest.MonkeyPatch):
     """More than a lane takes at once: those that had no room follow as soon as there is some."""
-    monkeypatch.setattr(reader_module, "ROUND", 3_600.0)
+    monkeypatch.setattr(retries_module, "ROUND", 3_600.0)
 
     async def main() -> None:
         async with make_rig(plan(to("a"))) as r:

@@ -165,7 +165,7 @@ class _Direct:
         return Shown(
             event=seen.legacy(),
             state=str(seen.state),
-            event_unique_id=found.unique_id(seen) if found.epoch else "",  # nobody has ever delivered
+            event_unique_id=found.unique_id(seen),
             destination=seen.destination,
             recorded=_seconds(row.recorded),
             attempts=row.attempts,

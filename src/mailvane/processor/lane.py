@@ -6,8 +6,7 @@ go. What it cannot take it only remembers as stretches of ids (`backlog`), so th
 """
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mailvane.clock import Chance, Clock
@@ -19,12 +18,11 @@ from mailvane.processor.ranges import Ranges
 from mailvane.processor.schedule import next_delay, parse_retry_after
 from mailvane.processor.settle import Settler
 from mailvane.processor.states import DestinationState, state_of_destination
+from mailvane.processor.window import Window
 from mailvane.queue.contract import Failed, Row
 
 WINDOW = 512
 """Rows that a lane has waiting in memory at most."""
-STALE = 1.0
-"""Seconds after which a row that waits in memory is looked up again: a person may have deleted it meanwhile."""
 DEFERRED_LIMIT = 10_000
 """Events of one destination that failed and wait, beyond which it takes nothing new."""
 ERROR_LENGTH = 500
@@ -73,8 +71,7 @@ class Lane:
         self.last_error = ""
         self.share = HELD_EVENTS
         self.share_of_bytes = HELD_BYTES
-        self.stale = False
-        """Whether what waits in memory must be looked up again before it is sent."""
+        self.window = Window(held, clock)
         self.in_flight: dict[int, Row] = {}
         self._destination = destination
         self._held = held
@@ -85,10 +82,6 @@ class Lane:
         self._leads_here: Callable[[Row], bool] = lambda row: leads_here(self, row)
         self._hungry = hungry
         self._changed = changed
-        self._fresh: deque[tuple[Row, float]] = deque()
-        self._old: deque[tuple[Row, float]] = deque()
-        self._turn_of_fresh = True
-        self._size = 0
         self._stopped = False
         self._allowed = 0
         self._allow()
@@ -101,7 +94,8 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        return len(self._fresh) + len(self._old)
+        """How many rows wait in memory."""
+        return len(self.window)
 
     @property
     def open(self) -> bool:
@@ -131,7 +125,7 @@ class Lane:
             return int(self.wants_probe)
         window = min(WINDOW, max(16, self.share // 4))
         waiting = self.waiting
-        if waiting * 2 > window or self._size * 2 > self.share_of_bytes:
+        if waiting * 2 > window or self.window.size * 2 > self.share_of_bytes:
             return 0
         return min(window, self.share - len(self.in_flight)) - waiting
 
@@ -139,9 +133,9 @@ class Lane:
 
     def offer_fresh(self, row: Row) -> bool:
         """Takes an event that was just recorded, if there is room."""
-        if not (self.takes_new or self.wants_probe) or len(self._fresh) >= WINDOW or self._full(row):
+        if not (self.takes_new or self.wants_probe) or self.window.fresh >= WINDOW or self._full(row):
             return False
-        self._take(row, self._fresh)
+        self.window.take(row, fresh=True)
         return True
 
     def offer_old(self, row: Row) -> bool:
@@ -149,51 +143,23 @@ class Lane:
         takes = self.wants_probe or (self.open if row.attempts else self.takes_new)
         if not takes or self._full(row):
             return False
-        self._take(row, self._old)
+        self.window.take(row, fresh=False)
         return True
 
     def _full(self, row: Row) -> bool:
         in_hand = self.waiting + len(self.in_flight)
         return self._held.full or (
-            in_hand > 0 and (in_hand >= self.share or self._size + size_of(row) > self.share_of_bytes)
+            in_hand > 0 and (in_hand >= self.share or self.window.size + size_of(row) > self.share_of_bytes)
         )
-
-    def _take(self, row: Row, queue: deque[tuple[Row, float]]) -> None:
-        self._held.take(row)
-        self._size += size_of(row)
-        queue.append((row, self._clock.monotonic()))
 
     def give_back(self) -> None:
         """Gives back what waits in memory: it will be read again."""
-        for queue in (self._fresh, self._old):
-            for row, _ in queue:
-                self._return(row)
-            queue.clear()
-        self.stale = False
+        for row in self.window.empty():
+            self._keep_place(row)
 
-    def _return(self, row: Row) -> None:
-        self._size -= size_of(row)
-        self._held.give_back(row.id)
+    def _keep_place(self, row: Row) -> None:
         if not row.attempts:  # else the time at which it is due brings it back
             self.backlog.add(row.id - 1, row.id)
-
-    def waiting_ids(self) -> list[int]:
-        """What waits in memory."""
-        return [row.id for queue in (self._fresh, self._old) for row, _ in queue]
-
-    def looked_up(self, asked: Sequence[int], there: Set[int], at: float) -> None:
-        """Of what was asked for, this was still there at this moment (monotonic); the rest is gone."""
-        gone = set(asked) - there
-        for queue in (self._fresh, self._old):
-            rows = list(queue)
-            queue.clear()
-            for row, read_at in rows:
-                if row.id in gone:
-                    self._size -= size_of(row)
-                    self._held.release(row.id)
-                else:
-                    queue.append((row, max(read_at, at) if row.id in there else read_at))
-        self.stale = False
 
     # Sending.
 
@@ -217,18 +183,10 @@ class Lane:
             self._send(row)
 
     def _next(self) -> Row | None:
-        """One that is new, one that is old; and none that waited so long that it may be gone."""
-        first, second = (self._fresh, self._old) if self._turn_of_fresh else (self._old, self._fresh)
-        queue = first or second
-        if not queue:
-            return None
-        _, read_at = queue[0]
-        if self._clock.monotonic() - read_at > STALE:
-            self.stale = True
+        row = self.window.next()
+        if self.window.stale:
             self._changed()
-            return None
-        self._turn_of_fresh = queue is self._old
-        return queue.popleft()[0]
+        return row
 
     def _send(self, row: Row) -> None:
         self.in_flight[row.id] = row
@@ -241,7 +199,7 @@ class Lane:
             if outcome.failure is not None:
                 self._failed(row, outcome, outcome.failure)
                 continue
-            self._size -= size_of(row)
+            self.window.ended(row)
             self._settler.delivered(sent.id)
             self._counts.delivered(outcome.seconds)
             if row.attempts and self.deferred > 0:
@@ -257,10 +215,12 @@ class Lane:
     def _failed(self, row: Row, outcome: Outcome, failure: Failure) -> None:
         now, wall = self._clock.monotonic(), self._clock.wall()
         if failure is Failure.CLOSED:  # says nothing: the event is where it was
-            self._return(row)
+            self.window.ended(row)
+            self._held.give_back(row.id)
+            self._keep_place(row)
             self._health(self.circuit.failed(row.id, failure, now))
             return
-        self._size -= size_of(row)
+        self.window.ended(row)
         attempt = row.attempts + 1
         told = parse_retry_after(outcome.retry_after, wall) if outcome.retry_after else None
         delay = 0.0

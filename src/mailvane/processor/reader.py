@@ -2,8 +2,7 @@
 
 New events come first, handed over in memory as they are committed: they move the *head*. What lies below the head and
 was not handed over is looked through from the bottom, the *sweep*, once for all lanes; a lane that has no room then
-keeps the place in its own *backlog* and looks it through itself when it has. What failed is looked for by the time at
-which it is due, going round, past the lanes that stand.
+keeps the place in its own *backlog* and looks it through itself when it has. What failed is found by `retries`.
 
 Whatever is found is a hint. A row is taken only if it is there, not held, and not held since the read began; so looking
 twice does no harm, and after a restart or an edit everything is simply looked through again from the bottom.
@@ -11,50 +10,30 @@ twice does no harm, and after a restart or an edit everything is simply looked t
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mailvane.clock import Clock
 from mailvane.events.codecs import StoredForm
 from mailvane.processor.held import Held
 from mailvane.processor.lane import Lane
-from mailvane.processor.plan import Drop, Leave
+from mailvane.processor.plan import Drop
 from mailvane.processor.ranges import Ranges
-from mailvane.processor.routing import Router
+from mailvane.processor.retries import Retries
 from mailvane.processor.settle import Settler
-from mailvane.queue.contract import DuePlace, OwnedQueue, Place, Row
+from mailvane.processor.ways import Routing
+from mailvane.queue.contract import OwnedQueue, Place, Row
 
 PAGE = 256
 SMALLEST_PAGE = 16
 """Rows that are read at once however little room there is: looking through what is not wanted must get on."""
 SCAN = 4_096
-DUE_PAGE = 256
-FAR = 2**62
-"""A due time that none has."""
-ROUND = 1.0
-"""Seconds between rounds over what is due while some of it is not taken."""
-
-Way = Lane | Drop | Leave | None
-
-
-@dataclass
-class Routing:
-    """A plan at work: its router, and the way of each of its routes."""
-
-    router: Router | None = None
-    ways: Sequence[Way] = ()
-    lanes: Sequence[Lane] = field(default_factory=list[Lane])
-
-    def way(self, event_type: str, mail_class: str) -> Way:
-        if self.router is None:
-            return None
-        index = self.router.route(event_type, mail_class)
-        return None if index is None else self.ways[index]
 
 
 class Reader:
     """See the module. `step` does one bounded piece of work; the processor calls it as long as there is any."""
 
     def __init__(self, queue: OwnedQueue, held: Held, settler: Settler, clock: Clock) -> None:
+        self.retries = Retries(queue, held, settler, clock, lambda: self.sweeping)
         self._queue = queue
         self._held = held
         self._settler = settler
@@ -63,12 +42,6 @@ class Reader:
         self._head = 0
         self._sweep = Ranges()
         self._sweep_dense = True
-        self._due_after = (0, 0)
-        self._look_at_due = 0.0
-        self.crowded = False
-        """Whether due events were passed over because their lane had no room."""
-        self._crowded_this_round = False
-        self._generation = 0
 
     @property
     def sweeping(self) -> bool:
@@ -78,26 +51,18 @@ class Reader:
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to do for lanes that do not stand (for a single run)."""
-        return not (self._sweep or self.crowded or any(lane.backlog and lane.takes_new for lane in self.routing.lanes))
+        waits = any(lane.backlog and lane.takes_new for lane in self.routing.lanes)
+        return not (self._sweep or self.retries.crowded or waits)
 
     def adopt(self, routing: Routing) -> None:
         """Another plan: everything that is not held is looked through again, from the bottom."""
-        self._generation += 1
-        self.routing = routing
+        self.routing = self.retries.routing = routing
         for lane in routing.lanes:
             lane.backlog.clear()
         self._sweep.clear()
         self._sweep.add(0, self._head)
         self._sweep_dense = True
-        self.look_at_due()
-
-    def look_at_due(self, at: float = 0.0) -> None:
-        """Something may be due at this moment (wall clock, seconds)."""
-        self._look_at_due = min(self._look_at_due, at)
-
-    def next_look(self) -> float:
-        """When something may be due (wall clock, seconds)."""
-        return self._look_at_due
+        self.retries.look_at()
 
     async def look_up(self) -> None:
         """Notices what was recorded without being handed over."""
@@ -141,12 +106,12 @@ class Reader:
             return False
         worked = await self._look_through_sweep()
         for lane in self.routing.lanes:
-            if lane.stale:
+            if lane.window.stale:
                 await self._look_up_again(lane)
             if await self._catch_up(lane):
                 worked = True
                 await asyncio.sleep(0)  # many lanes that catch up must not keep what is new from going out
-        worked |= await self._retries()
+        worked |= await self.retries.step()
         for lane in self.routing.lanes:
             lane.pump()
         return worked
@@ -205,8 +170,8 @@ class Reader:
 
     async def _look_up_again(self, lane: Lane) -> None:
         """Rows that waited in memory for long: a person may have deleted some."""
-        ids, at = lane.waiting_ids(), self._clock.monotonic()
-        lane.looked_up(ids, await self._queue.still_there(ids), at)
+        ids, at = lane.window.ids(), self._clock.monotonic()
+        lane.window.looked_up(ids, await self._queue.still_there(ids), at)
 
     async def _look_through(
         self, ranges: Ranges, dense: bool, room: int, judge: Callable[[Place | Row], Lane | bool | None]
@@ -215,13 +180,13 @@ class Reader:
         to stop before it.
         """
         after, upto = ranges.first()
-        generation = self._generation
+        routing = self.routing
         taken: list[tuple[Place | Row, Lane]] = []
         self._held.begin_read()
         try:
             size = min(max(room, SMALLEST_PAGE), PAGE)
             found = await (self._queue.read(after, size) if dense else self._queue.scan(after, SCAN))
-            if generation != self._generation:
+            if routing is not self.routing:
                 return _Look(True)
             passed, seen = upto if not found else after, 0
             for place in found:
@@ -240,7 +205,7 @@ class Reader:
             rows = {p.id: p for p, _ in taken if isinstance(p, Row)}
             if missing := [p.id for p, _ in taken if not isinstance(p, Row)]:
                 rows = {row.id: row for row in await self._queue.fetch(missing)}
-                if generation != self._generation:
+                if routing is not self.routing:
                     return _Look(True)
             refused = 0
             for place, lane in taken:
@@ -253,96 +218,6 @@ class Reader:
         # A page of which everything was refused will be refused again until there is room.
         worked = passed > after and not (0 < refused == len(taken))
         return _Look(worked, len(taken) * 2 >= seen if seen >= SMALLEST_PAGE else None)
-
-    async def _retries(self) -> bool:
-        wall = self._clock.wall()
-        if wall < self._look_at_due:
-            return False
-        generation = self._generation
-        self._held.begin_read()
-        try:
-            page = await self._queue.due(self._due_after, int(wall * 1000), DUE_PAGE)
-            if generation != self._generation:
-                return False
-            # A probe is better made with an event that has not failed yet, if there may be one.
-            rooms = {
-                lane: 0 if not lane.open and (lane.backlog or self._sweep) else lane.room()
-                for lane in self.routing.lanes
-            }
-            taken = await self._take_due(page, rooms)
-        finally:
-            self._held.end_read()
-        if len(page) == DUE_PAGE:
-            self._due_after = (page[-1].due, page[-1].id)
-            return True
-        self._look_at_due = wall + ROUND
-        if not page and self._due_after == (0, 0):
-            next_due = await self._queue.next_due()
-            if next_due is None:
-                self._look_at_due = FAR
-            elif next_due / 1000 > wall:  # else its event is gone, and it with the next upkeep
-                self._look_at_due = next_due / 1000
-        self.crowded, self._crowded_this_round, self._due_after = self._crowded_this_round, False, (0, 0)
-        return taken
-
-    async def _take_due(self, page: Sequence[DuePlace], rooms: dict[Lane, int]) -> bool:
-        wanted: dict[int, Lane] = {}
-        for place in page:
-            if not self._held.admits(place.id):
-                continue
-            match self.routing.way(place.event_type, place.mail_class):
-                case Lane() as lane:
-                    if rooms[lane] > 0:
-                        rooms[lane] -= 1
-                        wanted[place.id] = lane
-                    elif lane.open:
-                        self._crowded_this_round = True
-                case Drop():
-                    self._held.take_id(place.id)
-                    self._settler.dropped(place.id)
-                case _:
-                    pass
-        if not wanted:
-            return False
-        taken = False
-        for row in await self._queue.fetch(list(wanted)):
-            if self._held.admits(row.id):
-                if wanted[row.id].offer_old(row):
-                    taken = True
-                elif wanted[row.id].open:
-                    self._crowded_this_round = True
-        return taken
-
-    async def find_probe(self, lane: Lane) -> None:
-        """A lane that only has events that failed, none of them due, may probe with one of them."""
-        after = (0, 0)
-        self._held.begin_read()
-        try:
-            while page := await self._queue.due(after, FAR, DUE_PAGE):
-                mine = [
-                    p for p in page if self._held.admits(p.id) and self.routing.way(p.event_type, p.mail_class) is lane
-                ]
-                if mine:
-                    await self._take_due(mine[:1], {lane: lane.room()})
-                    lane.pump()
-                    return
-                after = (page[-1].due, page[-1].id)
-        finally:
-            self._held.end_read()
-        if not self._settler.busy:
-            lane.deferred = 0  # people deleted them
-
-    async def rerouted(self, before: Sequence[Routing]) -> list[int]:
-        """Deferred events that the plan in force leads elsewhere than one before: their wait has lost its reason."""
-        ids: list[int] = []
-        after = (0, 0)
-        while page := await self._queue.due(after, FAR, DUE_PAGE):
-            for p in page:
-                now = self.routing.way(p.event_type, p.mail_class)
-                if isinstance(now, Lane | Drop) and any(r.way(p.event_type, p.mail_class) != now for r in before):
-                    ids.append(p.id)
-            after = (page[-1].due, page[-1].id)
-        return ids
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from mailvane.events.codecs import StoredForm
 from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
 from mailvane.processor.lane import Counts, Lane
 from mailvane.processor.plan import Plan
-from mailvane.processor.reader import Reader, Routing, Way
+from mailvane.processor.reader import Reader
 from mailvane.processor.routing import Router
-from mailvane.processor.schedule import CAP, FARTHEST
 from mailvane.processor.settle import Settler
 from mailvane.processor.states import DestinationState
+from mailvane.processor.upkeep import Upkeep
+from mailvane.processor.ways import Routing, Way
 from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
 
 SAFETY_NET = 1.0
@@ -78,6 +79,8 @@ class Processor:
         self._held = Held()
         self._settler = Settler(queue, self._held, clock, self._settled)
         self._reader = Reader(queue, self._held, self._settler, clock)
+        self._retries = self._reader.retries
+        self._upkeep = Upkeep(queue, clock, self._retries.look_at)
         self._lanes: dict[HttpPost, Lane] = {}
         self._retired: list[Lane] = []
         self._plan: Plan = Plan()
@@ -85,12 +88,10 @@ class Processor:
         self._paused = set(paused)
         self._nudge = asyncio.Event()
         self._stopping = False
-        self._next_upkeep = 0.0
         self._next_look_up = 0.0
         self._came_from: list[Routing] = []  # routings before the one in force, whose deferred events are to be moved
         self._mark = 0
         self._next_move = 0.0
-        self._offset: float | None = None
 
     # What others call.
 
@@ -110,7 +111,6 @@ class Processor:
         read.
         """
         self._next_look_up = self._clock.monotonic()
-        self._next_upkeep = self._clock.monotonic() + UPKEEP_EVERY
         while not self._stopping:
             self._nudge.clear()
             worked = False
@@ -140,17 +140,14 @@ class Processor:
         if self._came_from and self._settler.passed(self._mark) and now >= self._next_move:
             self._next_move = now + SAFETY_NET
             await self._move_deferred()
-        await self._watch_clock(self._clock.wall() - now)
+        await self._upkeep.step(self._reader.routing)
         if now >= self._next_look_up:
             self._next_look_up = now + SAFETY_NET
             await self._reader.look_up()
-        if now >= self._next_upkeep:
-            self._next_upkeep = now + UPKEEP_EVERY
-            await self._upkeep()
         worked = await self._reader.step()
         for lane in self._lanes.values():
             if lane.wants_probe and lane.deferred and not lane.backlog and not self._reader.sweeping:
-                await self._reader.find_probe(lane)
+                await self._retries.find_probe(lane)
         await self._close_retired()
         return worked
 
@@ -168,11 +165,11 @@ class Processor:
             # One that may go already and has not gone finds nothing to go with.
             if (probe := lane.probe_in()) and (lane.backlog or lane.deferred or self._reader.sweeping):
                 wait = min(wait, probe)
-        return max(0.001, min(wait, self._reader.next_look() - self._clock.wall()))
+        return max(0.001, min(wait, self._retries.next_look - self._clock.wall()))
 
     def _nothing_left(self) -> bool:
         flying = any(lane.in_flight or (lane.waiting and lane.open) for lane in [*self._lanes.values(), *self._retired])
-        due_now = self._reader.next_look() <= self._clock.wall() and any(
+        due_now = self._retries.next_look <= self._clock.wall() and any(
             lane.open and lane.deferred for lane in self._lanes.values()
         )
         return not (flying or due_now or self._came_from or self._settler.busy) and self._reader.exhausted
@@ -228,16 +225,16 @@ class Processor:
             self._came_from.append(before)
             self._mark = self._settler.mark()
             self._next_move = 0.0
-        await self._census()
+        await self._upkeep.census(self._reader.routing)
         log.info("plan in force: %s", ", ".join(route.name for route in plan.routes) or "no destinations")
 
     async def _move_deferred(self) -> None:
         """Makes due at once what failed under an earlier plan and has another way now."""
-        if ids := await self._reader.rerouted(self._came_from):
+        if ids := await self._retries.rerouted(self._came_from):
             await self._queue.retry(Filter(ids=tuple(ids)), int(self._clock.wall() * 1000))
-            self._reader.look_at_due()
+            self._retries.look_at()
         self._came_from.clear()
-        await self._census()
+        await self._upkeep.census(self._reader.routing)
 
     def _lane(self, name: str, target: HttpPost) -> Lane:
         return Lane(
@@ -263,26 +260,26 @@ class Processor:
             await lane.close()
 
     def _hungry(self, lane: Lane) -> None:
-        if self._reader.crowded:
-            self._reader.look_at_due()
+        if self._retries.crowded:
+            self._retries.look_at()
         elif not (self._stopping or lane.backlog or self._reader.sweeping):
             return
         self._nudge.set()
 
     def _changed(self) -> None:
-        self._reader.look_at_due()
+        self._retries.look_at()
         self._nudge.set()
 
     def _settled(self, what: Settlement) -> None:
         if what.failed:
-            self._reader.look_at_due(min(failed.due for failed in what.failed) / 1000)
+            self._retries.look_at(min(failed.due for failed in what.failed) / 1000)
         self._nudge.set()
 
     # What people ask for.
 
     def retry(self) -> None:
         """Deferred events were made due: looks at them now, and closes open circuits."""
-        self._reader.look_at_due()
+        self._retries.look_at()
         for lane in self._lanes.values():
             lane.retry()
         self._nudge.set()
@@ -332,34 +329,3 @@ class Processor:
             RouteStatus(lane.name, lane.state, lane.last_error, lane.deferred, len(lane.in_flight))
             for lane in self._lanes.values()
         ]
-
-    # Upkeep.
-
-    async def _upkeep(self) -> None:
-        await self._queue.upkeep()
-        await self._pull_back()
-        await self._census()
-
-    async def _watch_clock(self, offset: float) -> None:
-        """Due times are wall clock: nobody waits for longer because it was set, now or while nobody delivered."""
-        before, self._offset = self._offset, offset
-        if before is None:
-            await self._pull_back()
-        elif abs(offset - before) > CLOCK_STEP:
-            log.warning("the machine's clock was set by %.0f s: looking at all that waits for a retry", offset - before)
-            await self._pull_back()
-
-    async def _pull_back(self) -> None:
-        now = self._clock.wall()
-        await self._queue.pull_back(int(now * 1000), int((now + FARTHEST) * 1000), int((now + CAP) * 1000))
-        self._reader.look_at_due()
-
-    async def _census(self) -> None:
-        """Counts what failed, by lane: what people delete by hand is not told to us."""
-        counts = dict.fromkeys(self._lanes.values(), 0)
-        for event_type, mail_class, n in await self._queue.census():
-            way = self._reader.routing.way(event_type, mail_class)
-            if isinstance(way, Lane) and way in counts:
-                counts[way] += n
-        for lane, n in counts.items():
-            lane.deferred = n

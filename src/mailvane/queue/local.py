@@ -5,8 +5,6 @@ Reading is done in the loop's thread in short slices: handing it to another thre
 
 import asyncio
 import contextlib
-import secrets
-import string
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -40,6 +38,9 @@ class BallastedStore:
     def full(self) -> bool:
         """Whether recording is refused for want of room, as far as can be known without trying."""
         return not self.ballast.is_there() or (self._refused and not self.ballast.room_to_record())
+
+    def idle(self) -> None:
+        """An owner keeps everything as it is."""
 
     def append(self, groups: Sequence[Group]) -> list[list[int]]:
         if not self.ballast.make():
@@ -278,15 +279,7 @@ def _take_over(path: str, ballast: Ballast) -> tuple[BallastedStore, str, int]:
     migrate(path)
     writer = SQLiteWriter(path)
     try:
-        if (epoch := writer.kept("epoch")) is None:
-            epoch = new_epoch()
-            writer.keep("epoch", epoch)
-        return BallastedStore(writer, ballast), epoch, writer.take_term()
+        return BallastedStore(writer, ballast), writer.kept("epoch") or "", writer.take_term()
     except BaseException:
         writer.close()
         raise
-
-
-def new_epoch() -> str:
-    """A short random word that tells this queue from every other."""
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))

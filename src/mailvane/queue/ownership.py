@@ -34,6 +34,11 @@ class Lock:
     command: str
     _fd: int = -1
 
+    @property
+    def held(self) -> bool:
+        """Whether it is held now."""
+        return self._fd >= 0
+
     def take(self) -> bool:
         """Takes the lock if it is free; True if it is held now. Raises OSError if the file cannot be opened."""
         with _no_fork:

@@ -33,7 +33,11 @@ T = TypeVar("T")
 
 LOCK_WAIT = 30.0
 """Seconds that another command may take with the queue before we give up."""
-LOOK_EVERY = 0.005
+LOOK_EVERY = 0.001
+BURST = 0.05
+"""Seconds for which the lock is kept while one group follows the other: taking it costs as much as a small group."""
+REST = 0.003
+"""Seconds for which it is left alone after that, so that others find it free."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class ShortStore:
         self._lock = Lock(places.lock, command)
         self._store: BallastedStore | None = None
         self._broken: Broken | None = None
+        self._taken_at = self._rest_until = 0.0
+        self._looked_at = False
+        """Whether the file was looked at since the lock was taken."""
         self._client = OwnerClient(places.socket)
         _stores.add(self)
 
@@ -95,7 +102,7 @@ class ShortStore:
                 answers.extend(store.append([(events, request[0][1]) for (events, _), request in wanted]))
 
         try:
-            self.do(locally, by_owner)
+            self._do(locally, by_owner)
         except QueueUnavailable as e:
             if in_doubt:
                 answers.append(QueueUnavailable(f"whether it was recorded is unknown, for its owner was lost: {e}"))
@@ -104,20 +111,27 @@ class ShortStore:
 
     def do(self, locally: Callable[[BallastedStore], T], by_owner: Callable[[OwnerClient], T]) -> T:
         """Does something with the queue in hand, or by its owner, whichever there is. Raises QueueUnavailable."""
+        try:
+            return self._do(locally, by_owner)
+        finally:
+            self.idle()
+
+    def idle(self) -> None:
+        """Gives the lock back: nothing follows for now."""
+        self._lock.release()
+
+    def _do(self, locally: Callable[[BallastedStore], T], by_owner: Callable[[OwnerClient], T]) -> T:
+        """As `do`, and keeps the lock for what follows at once."""
         end = time.monotonic() + LOCK_WAIT
         while True:
-            try:
-                taken = self._lock.take()
-            except OSError as e:
-                raise QueueUnavailable(
-                    f"{self._places.lock}: {e.strerror}; is the home there, and ours to write?"
-                ) from e
-            if taken:
+            if self._take():
                 try:
                     with _in_use:
                         return locally(self._open())
                 finally:
-                    self._lock.release()
+                    if (now := time.monotonic()) - self._taken_at > BURST:
+                        self._lock.release()
+                        self._rest_until = now + REST
             try:
                 return by_owner(self._client)
             except (NobodyThere, OwnerLost):
@@ -128,9 +142,22 @@ class ShortStore:
                     raise QueueUnavailable(f"the queue is in use by {holder}, which does not answer") from None
                 time.sleep(LOOK_EVERY)
 
+    def _take(self) -> bool:
+        if self._lock.held:
+            return True
+        time.sleep(max(0.0, self._rest_until - time.monotonic()))
+        try:
+            taken = self._lock.take()
+        except OSError as e:
+            raise QueueUnavailable(f"{self._places.lock}: {e.strerror}; is the home there, and ours to write?") from e
+        if taken:
+            self._taken_at, self._looked_at = time.monotonic(), False
+        return taken
+
     def _open(self) -> BallastedStore:
-        if self._store is not None and not self._store.writer.is_current():
+        if self._store is not None and not self._looked_at and not self._store.writer.is_current():
             self.close_connection()
+        self._looked_at = True
         if self._broken is not None:
             raise self._broken
         if self._store is None:
@@ -143,6 +170,7 @@ class ShortStore:
         return self._store
 
     def close(self) -> None:
+        self.idle()
         self._client.close()
         with _in_use:
             self.close_connection()

@@ -30,6 +30,10 @@ class Store(Protocol):
 
     def append(self, groups: Sequence[Group]) -> Sequence[Answer]: ...
 
+    def idle(self) -> None:
+        """Nothing follows for now."""
+        ...
+
 
 @dataclass(eq=False, slots=True)
 class Appending:
@@ -99,6 +103,7 @@ class Writer:
             if not self._appends and not self._orders:
                 if self._ended:
                     return
+                self._do(self._store.idle)
                 self._bell.get()
             self._asleep = False
             while self._appends or self._orders:

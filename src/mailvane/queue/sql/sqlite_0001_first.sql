@@ -26,6 +26,8 @@ CREATE TABLE books (name TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO books VALUES ('recorded', 0), ('delivered', 0), ('dropped', 0), ('deleted', 0);
 
 CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+-- The epoch tells this queue from every other: receivers know events by epoch and id.
+INSERT INTO kept VALUES ('epoch', lower(hex(randomblob(4))));
 
 -- Tokens of groups that were added lately, so that a producer who lost the answer can ask again.
 CREATE TABLE tokens (token TEXT PRIMARY KEY, at INTEGER NOT NULL, first INTEGER NOT NULL) WITHOUT ROWID;
