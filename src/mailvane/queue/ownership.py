@@ -54,13 +54,41 @@ class Lock:
         except BaseException:
             os.close(fd)
             raise
+        self._keep(fd)
+        return True
+
+    def take_in_line(self, patience: float) -> bool:
+        """As `take`, and waits up to so many seconds for it: who waits in line is woken when it is given back.
+
+        Who only looks now and then comes too late again and again where many programs record all the time.
+        """
+        if self.take():
+            return True
+        over, given_up = threading.Lock(), False
+
+        def wait() -> None:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with over, _no_fork:
+                if given_up:
+                    os.close(fd)
+                else:
+                    self._keep(fd)
+
+        waiting = threading.Thread(target=wait, name="mailvane-waits-for-lock", daemon=True)
+        waiting.start()
+        waiting.join(patience)
+        with over:
+            given_up = True
+        return self.held
+
+    def _keep(self, fd: int) -> None:
         self._fd = fd
         _held.add(self)
         said = msgspec.json.encode(Holder(os.getpid(), self.command, int(time.time())))
         with contextlib.suppress(OSError):  # the words are for people; a full disk must not keep the lock from us
             # Blanks wipe what a holder with more words left; truncating would be written to the disk's journal.
             os.pwrite(fd, said.ljust(HOLDER_LENGTH), 0)
-        return True
 
     def release(self) -> None:
         with _no_fork:
