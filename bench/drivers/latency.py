@@ -15,16 +15,16 @@ from homes import event
 from mailvane.configuration.settings import load_settings
 from mailvane.operations.service import Service, take_ownership
 from mailvane.queue.sqlite import SQLiteWriter
-from mailvane.queue.writer import Group
+from mailvane.queue.writer import Answer, Group
 
 committed: list[tuple[int, int]] = []
 append = SQLiteWriter.append
 
 
-def stamped(self: SQLiteWriter, groups: Sequence[Group]) -> list[list[int]]:
+def stamped(self: SQLiteWriter, groups: Sequence[Group]) -> list[Answer]:
     answers = append(self, groups)
     now = time.monotonic_ns()
-    committed.extend((i, now) for ids in answers for i in ids)
+    committed.extend((i, now) for ids in answers if isinstance(ids, list) for i in ids)
     return answers
 
 

@@ -1,4 +1,5 @@
 import json
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mailvane.cli import main
 from support.endpoint import Endpoint
 from support.homes import LEAVES, Home, bounce, legacy, posts_to, rule
 
@@ -176,6 +178,50 @@ def test_pausing_what_is_not_there_names_what_is(make_home: Callable[..., Home])
     assert home.mailvane("events", "pause", check=False).returncode == 2
     home.write_legacy(LEAVES)
     assert "sends to no destination" in home.mailvane("events", "pause", "--all", check=False).stderr
+
+
+def test_where_the_owner_does_not_deliver_all_is_seen_and_done_as_with_nobody_there(
+    make_home: Callable[..., Home],
+) -> None:
+    home = make_home(legacy=posts_to("http://127.0.0.1:9/a"), enable=["bounce_all"])
+    name = "http_post http://127.0.0.1:9/a"
+    process = home.run("--only", "web")
+    home.record([bounce(1)])
+    assert ids(home, "--state", "waiting", "--destination", name) == [1]
+    assert home.json("events", "pause", "--all") == {"destinations": [name]}
+    assert states(home.json("events", "status")) == {name: "paused"}
+    process.stop()
+    assert states(home.json("events", "status")) == {name: "paused"}
+    home.run("--only", "web")
+    assert home.json("events", "resume", name) == {"destinations": [name]}
+    assert states(home.json("events", "status")) == {name: "ok"}
+
+
+def test_more_than_a_page_is_dropped_and_retried_whole(make_home: Callable[..., Home]) -> None:
+    home = make_home(legacy=LEAVES, enable=["bounce_all"])
+    home.record(bounce(n) for n in range(2_500))
+    assert home.json("events", "retry", "--state", "left") == {"matched": 0}
+    assert home.json("events", "drop", "--state", "left") == {"matched": 2_500}
+
+
+@pytest.mark.parametrize("act", ["drop", "retry"])
+def test_the_owner_of_millions_is_not_given_up_after_a_minute(
+    make_home: Callable[..., Home], monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    home = make_home(legacy=LEAVES, enable=["bounce_all"])
+    home.record([bounce(1)])
+    home.run()
+    waits: list[float] = []
+    recv = socket.socket.recv_into
+
+    def noted(self: socket.socket, *args: Any) -> int:
+        if self.family == socket.AF_UNIX:
+            waits.append(self.gettimeout() or 0)
+        return recv(self, *args)
+
+    monkeypatch.setattr(socket.socket, "recv_into", noted)
+    assert main(["events", act, "--all", "--home", str(home.folder)]) == 0
+    assert waits and min(waits) >= 1_800
 
 
 @pytest.mark.parametrize("owned", [False, True])

@@ -73,6 +73,22 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_taken_in(home: Ho
     assert f"{missing}: No such file" in done.stderr and f"{home.folder}: Is a directory" in done.stderr
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_mail_that_cannot_be_recorded_is_told_and_the_others_are_taken_in(home: Home, as_json: bool) -> None:
+    home.switch("bounce_bad_address", "rubbish")
+    words = ("--json",) if as_json else ()
+    done = home.mailvane("ingest", "mail", *words, str(HARD), str(SOFT), check=False)
+    assert done.returncode == 1
+    assert f"{HARD}: could not be recorded: " in done.stderr and "bounce_bad_address" in done.stderr
+    assert [e["email"] for e in home.waiting()] == ["grey@dest.test"]
+    if as_json:
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(line["file"], "error" in line) for line in lines] == [(str(HARD), True), (str(SOFT), False)]
+        assert [e["recorded"] for e in lines[0]["events"]] == [False, False]
+    else:
+        assert "its type is off" not in done.stdout and "recorded as event 1" in done.stdout
+
+
 def nested(depth: int) -> bytes:
     heads = [b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (n, n) for n in range(depth)]
     return b"From: a@b.example\n" + b"".join(heads) + b"Content-Type: text/plain\n\nx\n"
@@ -144,7 +160,7 @@ def by_shell(home: Home, script: str, mail: bytes = HARD.read_bytes()) -> subpro
     ("script", "break_home"),
     [
         ("exec COMMAND", lambda home: (home.folder / "queue.lock").mkdir()),
-        ("exec COMMAND", lambda home: home.configure("no_such_directive 1")),
+        ("exec COMMAND", lambda home: home.configure("htpp_listen 1")),
         ("exec COMMAND", lambda home: home.switch("bounce_all", "rubbish")),
         ("exec COMMAND <&-", lambda home: None),
     ],

@@ -26,6 +26,14 @@ def test_run_says_where_it_listens_and_ends_on_sigterm(make_home: Callable[..., 
     assert not (home.folder / "mailvane.sock").exists()
 
 
+def test_what_of_the_settings_is_not_ours_is_told_once_at_the_start(make_home: Callable[..., Home]) -> None:
+    home = make_home(legacy=LEAVES, conf="engine_time_zone UTC")
+    process = home.run()
+    assert process.wait_for_output(r"mailvane\.conf: ignored, for not mailvane's: engine_time_zone$")
+    process.stop()
+    assert process.output.count("engine_time_zone") == 1
+
+
 def test_a_free_port_is_told(make_home: Callable[..., Home]) -> None:
     home = make_home(legacy=LEAVES, conf="http_listen 127.0.0.1:0")
     home.port = int(home.start("run").wait_for_output(r"ready: .*http://127\.0\.0\.1:(\d+)")[1])

@@ -116,6 +116,9 @@ SINGLE = [
     (one(top='"http_user_agent": "a\\r\\nb", '), 1, 21, "printable ASCII characters only"),
     (one(top='"http_user_agent": 7, '), 1, 21, "must be a string; the number 7 is here"),
     (one(top='"http_user_agent": " a", '), 1, 21, "neither begin nor end with a space"),
+    (one(top='"http_user_agent": "@file:agent", '), 1, 21, "must be absolute"),
+    (one(top='"http_user_agent": "@env:", '), 1, 21, "@file:/PATH or @env:NAME"),
+    (one(top='"http_user_agent": "@env:NOWHERE", '), 1, 21, "@env:NOWHERE leads to nothing"),
     (one(top='"http_keepalive": 1, '), 1, 2, '"http_keepalive" is no key of the file; did you mean "http_keep_alive"?'),
     (one(top='"url": "https://a/", '), 1, 2, '"url" is no key of the file; it belongs into "destination"'),
     ('{"event_destinations": [{"matches": {"all": true}}]}', 1, 25, 'lacks "destination": an object'),
@@ -131,6 +134,8 @@ SINGLE = [
     (several('{"event_type": []}', ALL), 2, 28, '"event_type" is an empty array'),
     (several('{"event_type": 5}', ALL), 2, 28, "must be a string or an array of strings; the number 5 is here"),
     (several('{"mail_class": ["a", 5]}', ALL), 2, 34, "must be a string or an array of strings; the number 5 is in it"),
+    (several('{"mail_class": "@env:CLASS"}', ALL), 2, 28, '"mail_class" takes no reference'),
+    (several('{"event_type": ["scomp", "@file:/t"]}', ALL), 2, 38, '"event_type" takes no reference'),
     (several('{"mail_class": [["a"]]}', ALL), 2, 29, "an array is in it"),
     (several(ALL, ALL), 3, 1, "never reached: the destination at line 2, column 1 takes every event"),
     (one(destination='"https://a/"'), 3, 18, '"destination" must be an object'),
@@ -173,12 +178,62 @@ def test_an_address_by_reference_is_judged_and_stays_a_reference(tmp_path: Path,
     assert read.plan and read.plan.routes[0].target == HttpPost(f"@file:{tmp_path}/hook", json=False)
     assert read.plan.routes[0].name == f"http_post @file:{tmp_path}/hook"
     assert read.secret_files == (tmp_path / "hook",)
-    (tmp_path / "hook").write_text("https://canary@host/canary")
+    (tmp_path / "hook").write_text("https://user:canary@host/canary")
+    assert read_legacy(text.encode()).plan
+    (tmp_path / "hook").write_text("https://canary host/canary")
     bad = read_legacy(text.encode())
-    assert "user or password" in bad.mistakes[0].message
+    assert "leads to will not do: the URL has a space" in bad.mistakes[0].message
     assert "canary" not in render(bad.mistakes, bad.text, "f")
     monkeypatch.setenv("MAILVANE_TEST_HOOK", "http://host/")
     assert read_legacy(text.replace(f"@file:{tmp_path}/hook", "@env:MAILVANE_TEST_HOOK").encode()).plan
+
+
+def test_a_user_agent_by_reference_is_judged_and_stays_a_reference(tmp_path: Path):
+    file = tmp_path / "agent"
+    file.write_text("canary/1\n")
+    text = one(top=f'"http_user_agent": "@file:{file}", ')
+    read = read_legacy(text.encode())
+    assert read.plan and read.plan.routes[0].target == HttpPost(
+        "https://hook.example.com/n", json=False, user_agent=f"@file:{file}"
+    )
+    assert read.secret_files == (file,)
+    file.write_text("canary/ü\n")
+    bad = read_legacy(text.encode())
+    assert [m.column for m in bad.mistakes] == [21] and "printable ASCII" in bad.mistakes[0].message
+    assert f"@file:{file}" in bad.mistakes[0].message and "canary" not in render(bad.mistakes, bad.text, "f")
+
+
+def test_check_syntax_says_in_whose_environment_a_variable_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("MAILVANE_TEST_HOOK", raising=False)
+    (mistake,) = read_legacy(
+        one(destination='{"type": "http_post", "url": "@env:MAILVANE_TEST_HOOK"}').encode()
+    ).mistakes
+    assert "@env:MAILVANE_TEST_HOOK leads to nothing: the variable is not set here" in mistake.message
+
+
+def test_destinations_that_differ_only_in_what_is_masked_have_names_of_their_own():
+    urls = [
+        "https://h/a?t=1",
+        "https://h/a?t=2",
+        "https://h/b",
+        "https://h/a?t=1",
+        "https://h/a?t=3",
+        "https://h/a?t=1",
+    ]
+    matches = ['{"event_type": "scomp"}'] * 5 + [ALL]
+    rules = ", ".join(
+        f'{{"matches": {m}, "destination": {{"type": "http_post", "url": "{url}"}}}}'
+        for m, url in zip(matches, urls, strict=True)
+    )
+    plan = plan_of(f'{{"event_destinations": [{rules}]}}')
+    assert [route.name for route in plan.routes] == [
+        "http_post https://h/a?...",
+        "http_post https://h/a?... (2)",
+        "http_post https://h/b",
+        "http_post https://h/a?...",
+        "http_post https://h/a?... (3)",
+        "http_post https://h/a?...",
+    ]
 
 
 SEVEN = """{

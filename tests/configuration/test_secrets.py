@@ -50,5 +50,5 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path):
 def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAILVANE_TEST_SECRET", "")
     for name in ("MAILVANE_TEST_SECRET", "MAILVANE_TEST_NO_SUCH", ""):
-        with pytest.raises(SecretMissing, match="no such variable"):
+        with pytest.raises(SecretMissing, match="the variable is not set here"):
             resolve_secret(f"@env:{name}")

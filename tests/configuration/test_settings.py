@@ -117,7 +117,11 @@ MISTAKES = [
     ("bounce_text_length -1", 1, 20, "a whole number from 0"),
     ("bounce_text_length ٣", 1, 20, "found U+0663"),
     ("server-id a", 1, 1, '"server-id" is no directive; did you mean "server_id"?'),
-    ("colour red", 1, 1, '"colour" is no directive; known are'),
+    ("queu sqlite:q.db", 1, 1, '"queu" is no directive; did you mean "queue"?'),
+    ("HTTP_listen 127.0.0.1:1", 1, 1, 'did you mean "http_listen"?'),
+    ("control_directory @env:DIR", 1, 19, '"control_directory" takes no reference'),
+    ("tls_ca_file @file:/etc/ca", 1, 13, '"tls_ca_file" takes no reference'),
+    ('server_id "@env:HOST"', 1, 11, '"server_id" takes no reference'),
     ("event_delivery_destinaton x {\n}", 1, 1, 'did you mean "event_delivery_destination"?'),
     ("server_id {\n}", 1, 1, "is no block, wanted server_id NAME"),
     ("event_delivery_url https:x", 1, 1, "not there yet"),
@@ -173,16 +177,21 @@ mail_class a, b {
 mail_class c {
 }
 engine_time_zone UTC
+colour red
 server_id s1
+smtp_source a, "b"
+colour blue
 """,
         HOME,
     )
     assert read.settings and read.settings.server_id == "s1"
-    assert read.settings.ignored == ("general", "mail_class", "engine_time_zone")
+    assert read.settings.ignored == ("general", "mail_class", "engine_time_zone", "colour", "smtp_source")
     assert [(m.line, m.column, m.message) for m in read.ignored] == [
-        (1, 1, '"general" is GreenArrow\'s and is ignored'),
-        (5, 1, '"mail_class" is GreenArrow\'s and is ignored'),
-        (12, 1, '"engine_time_zone" is GreenArrow\'s and is ignored'),
+        (1, 1, '"general" is not mailvane\'s and is ignored'),
+        (5, 1, '"mail_class" is not mailvane\'s and is ignored'),
+        (12, 1, '"engine_time_zone" is not mailvane\'s and is ignored'),
+        (13, 1, '"colour" is not mailvane\'s and is ignored'),
+        (15, 1, '"smtp_source" is not mailvane\'s and is ignored'),
     ]
 
 

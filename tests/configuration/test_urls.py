@@ -8,7 +8,7 @@ from mailvane.configuration.masking import mask_url
 from mailvane.configuration.urls import BadUrl, ascii_url
 
 S12 = [
-    ("https://user:canary@host/", "user or password"),
+    ("https://user:canary@host/", "only stand where a reference leads"),
     ("https://user@host/", "user or password"),
     ("https://host/#canary", "fragment"),
     ("https://host/\r\nX: canary", "line break"),
@@ -86,11 +86,39 @@ def test_s6_s12_a_good_url_becomes_ascii(url: str, ascii_form: str):
     assert ascii_url(ascii_form) == ascii_form
 
 
-@given(st.text(max_size=30))
-def test_any_text_is_judged(text: str):
-    for url in (text, f"https://{text}", f"https://host{text}", f"http://[{text}]/"):
+@pytest.mark.parametrize(
+    ("url", "ascii_form"),
+    [
+        ("https://User:pa%40ss@Host/", "https://User:pa%40ss@host/"),
+        ("https://key:@[::1]:80/", "https://key:@[::1]:80/"),
+        ("https://:pass@bücher.example/", "https://:pass@xn--bcher-kva.example/"),
+    ],
+)
+def test_what_a_reference_leads_to_may_have_a_user_and_password(url: str, ascii_form: str):
+    assert ascii_url(url, referred=True) == ascii_form
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://u:canary@canary@host/", "percent-encoded"),
+        ("https://u:canarü@host/", "percent-encoded"),
+        ("https://u:[canary]@host/", "percent-encoded"),
+        ("https://u:canary@", "no host"),
+        ("https://u:canary/@host/", "port"),
+    ],
+)
+def test_c9_credentials_that_will_not_do_are_told_without_being_shown(url: str, words: str):
+    with pytest.raises(BadUrl) as caught:
+        ascii_url(url, referred=True)
+    assert words in str(caught.value) and "canar" not in str(caught.value)
+
+
+@given(st.text(max_size=30), st.booleans())
+def test_any_text_is_judged(text: str, referred: bool):
+    for url in (text, f"https://{text}", f"https://host{text}", f"http://[{text}]/", f"http://{text}@host/"):
         try:
-            done = ascii_url(url)
+            done = ascii_url(url, referred)
         except BadUrl:
             continue
         assert done.isascii() and done.isprintable() and " " not in done

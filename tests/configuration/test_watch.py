@@ -159,6 +159,28 @@ def test_a_restart_over_a_broken_file_goes_on_with_the_kept_text(path: Path, clo
     assert file.look().keep is None
 
 
+def test_c1_a_new_process_tells_since_when_the_file_it_finds_is_broken(path: Path, clock: HeldClock):
+    path.write_text("{ half")
+    written = clock.wall() - 3600
+    os.utime(path, (written, written))
+    file = LegacyFile(path, A, clock)
+    assert (file.look().state.kind, file.look().state.since) == ("stale", written)
+    # What breaks under its eyes is broken since now, whatever time the file has.
+    put(path, A)
+    assert file.look().state.kind == "current"
+    put(path, "{ other")
+    os.utime(path, (written, written))
+    assert file.look().state.since == clock.wall()
+
+
+def test_a_good_file_whose_secret_is_away_is_stale_since_that_was_seen(path: Path, tmp_path: Path, clock: HeldClock):
+    text = A.replace("http://h/a", f"@file:{tmp_path}/away")
+    path.write_text(text)
+    os.utime(path, (clock.wall() - 3600, clock.wall() - 3600))
+    state = LegacyFile(path, text, clock).look().state
+    assert (state.kind, state.since) == ("stale", clock.wall())
+
+
 def test_a_kept_text_that_is_no_longer_good_is_no_plan_and_says_so(path: Path, clock: HeldClock):
     path.write_text("{ half")
     look = LegacyFile(path, '{"event_destinations": []}', clock).look()

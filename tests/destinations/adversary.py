@@ -180,9 +180,10 @@ async def destination(
     tls_ca_file: str = "",
     concurrency: int = 64,
     reveal: Callable[[str], str] = lambda value: value,
+    user_agent: str = "",
 ) -> AsyncIterator[HttpDestination]:
     made = HttpDestination(
-        HttpPost(url, json, keep_alive),
+        HttpPost(url, json, keep_alive, user_agent),
         epoch="k3v9",
         policy=policy or Policy(),
         resolver=names or Names(["127.0.0.1"]),

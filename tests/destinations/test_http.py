@@ -1,6 +1,7 @@
 """The HTTP destination with endpoints that behave: what goes out, which connections carry it, how it ends."""
 
 import asyncio
+import base64
 import json
 import re
 from collections import Counter
@@ -220,7 +221,7 @@ def test_a_reference_is_read_when_a_connection_is_made_and_its_secrets_are_maske
         answer = b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(body), body)
         async with adversary(says(answer)) as server:
             stands_for = [f"http://user:p4ssword@127.0.0.1:{server.port}/s3cret-path?key=s3cret-token"]
-            async with destination("@file:/run/url", reveal=lambda value: stands_for[0]) as to:
+            async with destination("@file:/run/url", reveal=lambda value: stands_for[0] if value else "") as to:
                 outcome = await attempt(to)
                 stands_for[0] = server.url(path="/other")
                 await attempt(to)
@@ -230,6 +231,83 @@ def test_a_reference_is_read_when_a_connection_is_made_and_its_secrets_are_maske
         assert first.startswith(b"POST /s3cret-path?key=s3cret-token ") and b"p4ssword" not in first
         assert b"Authorization: Basic dXNlcjpwNHNzd29yZA==\r\n" in first
         assert second.startswith(b"POST /other ") and b"Authorization" not in second
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("token=CANARY-1", "Cannot POST /hook?token=CANARY-1"),
+        ("a=1&token=CANARY-1", "bad token CANARY-1"),
+        ("a=1&amp=2&token=CANARY-1", "Cannot POST /hook?a=1&amp;amp=2&amp;token=CANARY-1"),
+        ("token=CANARY%2B%311", "bad token CANARY+11"),
+        ("token=CANARY+one%201", "bad token CANARY one 1"),
+        ("CANARY-1&a=1", "bad token CANARY-1"),
+        # The answer is cut in the middle of the token.
+        ("token=CANARY-1-and-longer", f"{'-' * 975}CANARY-1-and-longer"),
+    ],
+)
+def test_c9_a_token_in_the_query_of_an_inline_url_is_masked(loop: str, query: str, said: str) -> None:
+    async def test() -> None:
+        answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said.encode())
+        async with adversary(says(answer)) as server, destination(server.url(path=f"/hook?{query}")) as to:
+            outcome = await attempt(to)
+        assert server.requests[0][1].startswith(b"POST /hook?%b " % query.encode())
+        assert outcome.failure is Failure.REFUSED
+        assert "CANARY" not in outcome.text and "***" in outcome.text
+        # Its path is no secret: it stands in the configuration and in the route's name.
+        assert "/hook" in outcome.text or "/hook" not in said
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "user", "said"),
+    [
+        ("hooks:p4ss%20word", b"hooks:p4ss word", "not p4ss word nor p4ss%20word"),
+        ("s3cret-key:", b"s3cret-key:", "unknown s3cret-key"),
+        (":p4ssword", b":p4ssword", "Basic OnA0c3N3b3Jk"),
+    ],
+)
+def test_c9_credentials_go_out_as_basic_authorization_and_are_masked(
+    loop: str, userinfo: str, user: bytes, said: str
+) -> None:
+    async def test() -> None:
+        answer = b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said.encode())
+        async with adversary(says(answer)) as server:
+            url = server.url(host=f"{userinfo}@127.0.0.1")
+            async with destination("@env:HOOK", reveal=lambda value: url if value == "@env:HOOK" else value) as to:
+                outcome = await attempt(to)
+        assert b"Authorization: Basic %b\r\n" % base64.b64encode(user) in server.requests[0][1]
+        assert f"Host: 127.0.0.1:{server.port}\r\n".encode() in server.requests[0][1]
+        assert outcome.failure is Failure.REFUSED and "***" in outcome.text
+        assert not any(secret in outcome.text for secret in ("p4ss", "s3cret", "OnA0c3N3b3Jk"))
+
+    run(loop, test)
+
+
+def test_c9_a_user_agent_by_reference_is_sent_followed_when_it_changes_and_masked(loop: str) -> None:
+    async def test() -> None:
+        said = b"who is CANARY-agent?"
+        answer = b"HTTP/1.1 403 No\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(said), said)
+        agents = ["CANARY-agent", "other"]
+
+        def reveal(value: str) -> str:
+            return agents[0] if value == "@env:AGENT" else value
+
+        async with (
+            adversary(says(answer)) as server,
+            destination(server.url(), reveal=reveal, user_agent="@env:AGENT") as to,
+        ):
+            outcome = await attempt(to)
+            agents.pop(0)
+            await attempt(to)
+        assert [re.findall(rb"User-Agent: (.*)\r", head) for _, head, _ in server.requests] == [
+            [b"CANARY-agent"],
+            [b"other"],
+        ]
+        assert "CANARY" not in outcome.text and "***" in outcome.text
 
     run(loop, test)
 

@@ -13,10 +13,10 @@ from mailvane.errors import EventRejected
 from mailvane.events.catalogue import CLASSIC, DELIVERY, FIELDS, TYPES, Event
 from mailvane.events.clean import admit, check, parse
 from mailvane.events.codecs import (
+    LEGACY_JSON,
     StoredForm,
     event_server,
     legacy_form,
-    legacy_json,
     legacy_values,
     modern_json,
     stored_form,
@@ -71,6 +71,10 @@ some_fields = st.fixed_dictionaries(
     {"event_type": values_of("event_type"), "email": values_of("email")},
     optional={name: values_of(name) for name in FIELDS if name not in {"event_type", "email"}},
 )
+
+
+def legacy_json(event_id: int, body: str) -> bytes:
+    return LEGACY_JSON % (b"%d" % event_id, body.encode())
 
 
 def has_value(name: str, value: object) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailvane.destinations.contract import Failure
-from mailvane.processor.schedule import CAP, FARTHEST, FLOORS, next_delay, parse_retry_after, pull_back
+from mailvane.processor.schedule import CAP, FARTHEST, FLOORS, next_delay, parse_retry_after
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -124,21 +124,3 @@ def test_h16_no_value_raises_or_leaves_the_bounds(value: str):
 def test_no_wait_is_below_the_floor_or_beyond_the_farthest(failure: Failure, attempts: int, told: str, chance: float):
     wait = next_delay(failure, attempts, told, NOW, Chance(chance))
     assert min(FLOORS[failure], 5) <= wait <= FARTHEST
-
-
-def test_d15_a_due_time_that_no_schedule_asked_for_is_pulled_back():
-    assert pull_back(NOW + 400 * DAY, NOW) == NOW + CAP
-    assert pull_back(NOW + FARTHEST, NOW) == NOW + FARTHEST
-    assert pull_back(NOW - 400 * DAY, NOW) == NOW - 400 * DAY
-
-
-def test_d15_a_clock_set_back_by_a_day_keeps_the_wait_that_was_meant():
-    failed, due = NOW, NOW + 300
-    set_back = NOW - DAY
-    assert pull_back(due, set_back, failed) == set_back + 300
-
-
-@given(st.floats(-1e10, 1e10), st.floats(0, 1e10))
-def test_d15_pulling_back_again_changes_nothing(due: float, now: float):
-    once = pull_back(due, now)
-    assert pull_back(once, now) == once <= max(due, now + CAP)

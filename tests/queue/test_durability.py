@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mailvane import Event, Recorder
 from support.processes import Process
 from support.storage import (
     TRACE,
@@ -37,6 +38,8 @@ def traced(home: Path, trace: Path, *options: str, **more: str) -> str:
 @pytest.mark.parametrize("way", ["recorder", "async", "owner"])
 def test_an_event_is_on_disk_before_it_is_acknowledged(short_folder: Path, way: str) -> None:
     home = recording_home(short_folder)
+    with Recorder(home) as recorder:  # so that the switches are kept already: that writes, too, at any moment
+        recorder.record(Event(event_type="bounce_all", email="user@example.com"))
     trace = traced(home, short_folder / "trace", "--as", way, "--count", "20")
     acknowledged, wrong = unsynced_acknowledgements(trace)
     assert acknowledged == 20

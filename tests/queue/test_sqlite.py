@@ -24,6 +24,7 @@ from mailvane.queue.blocking import who_holds
 from mailvane.queue.contract import Settlement
 from mailvane.queue.local import SQLiteQueue
 from mailvane.queue.migrate import migrate, newest
+from mailvane.queue.ownership import Lock
 from mailvane.queue.reading import SQLiteReader
 from mailvane.queue.remote import NobodyThere, OwnerClient
 from mailvane.queue.sqlite import SQLiteWriter, refuse_unsafe_sqlite
@@ -213,7 +214,10 @@ def test_a_recorder_refuses_a_newer_schema_readably(short_folder: Path) -> None:
     with Recorder(home) as recorder:
         assert recorder.record(EVENT) == 1
         # A newer mailvane took the queue over while this program was running.
+        lock = Lock(str(home / "queue.lock"), "a newer mailvane")
+        assert lock.take_in_line(10)
         shell(tool("sqlite3"), home, f"PRAGMA user_version = {newest() + 1}")
+        lock.release()
         with pytest.raises(QueueUnavailable, match="newer mailvane"):
             recorder.record(EVENT)
     with Recorder(home) as recorder, pytest.raises(QueueUnavailable, match="newer mailvane"):
@@ -233,13 +237,12 @@ def test_a_queue_that_was_moved_away_takes_no_more_events(short_folder: Path) ->
     reader.close()
 
 
-def test_a_socket_path_that_is_too_long_is_named(tmp_path: Path) -> None:
+def test_nobody_listening_is_told_however_long_the_path(tmp_path: Path) -> None:
     path = tmp_path / ("x" * (108 - len(os.fsencode(tmp_path)) - 1))
     assert len(os.fsencode(path)) == 108
-    with pytest.raises(NobodyThere, match="107 bytes"):
-        OwnerClient(str(path)).request("GET", "/")
-    with pytest.raises(NobodyThere, match="nobody listens"):
-        OwnerClient(str(path)[:-1]).request("GET", "/")
+    for one in (str(path), str(path)[:-1], str(path / "deeper" / "still")):
+        with pytest.raises(NobodyThere, match="nobody listens"):
+            OwnerClient(one).request("GET", "/")
 
 
 # A write that fails leaves nothing and harms nothing

@@ -64,9 +64,16 @@ def test_what_is_off_is_none_and_what_is_wrong_is_rejected_even_if_off(intake: I
 
 def test_what_is_not_known_is_never_off(control: Path, intake: Intake) -> None:
     (control / "record_events.simplemh.open").write_bytes(b"\xff\x00rubbish")
-    with pytest.raises(QueueUnavailable, match=r"engine_open.*record_events\.simplemh\.open"):
+    with pytest.raises(QueueUnavailable, match=r"record_events\.simplemh\.open.*engine_open") as told:
         intake.form(event("engine_open"))
+    assert str(told.value).count("engine_open is recorded is not known") == 1
     assert intake.form(event()) is not None
+
+
+def test_a_file_that_is_empty_for_a_moment_is_told_as_not_known(control: Path, intake: Intake) -> None:
+    (control / "record_events.simplemh.open").write_text("")
+    with pytest.raises(QueueUnavailable, match=r"engine_open is recorded is not known: .*empty$"):
+        intake.form(event("engine_open"))
 
 
 def test_a_look_holds_for_a_moment_and_no_longer(control: Path, clock: HeldClock, intake: Intake) -> None:

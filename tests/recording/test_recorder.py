@@ -108,7 +108,7 @@ def test_a_recorder_needs_a_home(short_folder: Path, home: Path) -> None:
     with pytest.raises(HomeMissing):
         Recorder(short_folder / "nowhere")
     with (home / "mailvane.conf").open("a") as file:
-        file.write("\nno_such_directive 1\n")
+        file.write("\nhtpp_listen 1\n")
     with pytest.raises(SettingsBroken, match=r"mailvane\.conf:\d+:1"):
         AsyncRecorder(home)
 

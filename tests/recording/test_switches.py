@@ -220,10 +220,11 @@ def test_a_look_opens_nothing_when_nothing_changed(tmp_path: Path, clock: HeldCl
     assert switches.look() is switches.look()
 
 
-def test_c6_a_missing_directory_is_off_for_who_knows_nothing(tmp_path: Path):
+def test_c6_a_missing_directory_is_never_off_for_who_knows_nothing(tmp_path: Path):
     switches = Switches(tmp_path / "control")
-    assert all(wants(switches, name) is Wanted.NO for name in SWITCHED)
-    assert switches.problems == (f"the control directory {tmp_path}/control is missing; no type is recorded",)
+    assert all(wants(switches, name) is Wanted.UNKNOWN for name in SWITCHED)
+    problem = f"the control directory {tmp_path}/control is missing; no switch is known, so no event is taken"
+    assert switches.problems == (problem,)
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / BOUNCE).write_text("1\n")
     assert wants(switches) is Wanted.YES and switches.problems == ()

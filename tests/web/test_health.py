@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import apsw
 import pytest
 
 from web.serving import EVENT, run, served
@@ -32,6 +33,52 @@ def test_not_ready_while_the_disk_is_full_and_ready_again_afterwards(short_folde
             assert (await it.get("/healthz")).status == 200
             (it.home / "elsewhere").rename(ballast)
             assert (await it.get("/readyz")).json == {"ready": True, "error": ""}
+
+    run(test)
+
+
+def test_not_ready_while_somebody_holds_the_queue_and_ready_again_afterwards(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mailvane.queue.sqlite.BUSY_MS", 50)
+
+    async def test() -> None:
+        async with served(short_folder) as it:
+            shell = apsw.Connection(it.service.queue.path)
+            shell.set_busy_timeout(10_000)
+            shell.execute("BEGIN IMMEDIATE")
+            assert (await it.post("/v1/events", EVENT)).status == 503
+            for _ in range(2):
+                ready = await it.get("/readyz")
+                assert (ready.status, "locked" in ready.json["error"]) == (503, True)
+            shell.execute("ROLLBACK")
+            assert (await it.get("/readyz")).json == {"ready": True, "error": ""}
+            shell.execute("BEGIN IMMEDIATE")
+            assert (await it.post("/v1/events", EVENT)).status == 503
+            shell.execute("ROLLBACK")
+            shell.close()
+            await it.record(EVENT)
+            assert it.service.queue.refused == ""
+
+    run(test)
+
+
+def test_who_asks_whether_it_is_ready_waits_a_second_or_so_for_a_queue_that_is_held(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("mailvane.web.health.TRY_WITHIN", 0.01)
+
+    async def test() -> None:
+        async with served(short_folder) as it:
+            it.service.queue.refused = "locked"  # as after an append that has waited for half a minute
+            shell = apsw.Connection(it.service.queue.path)
+            shell.set_busy_timeout(10_000)
+            shell.execute("BEGIN IMMEDIATE")
+            assert [(await it.get("/readyz")).status for _ in range(3)] == [503] * 3
+            shell.execute("ROLLBACK")
+            shell.close()
+            while (await it.get("/readyz")).status != 200:
+                pass
 
     run(test)
 

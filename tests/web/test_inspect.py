@@ -1,8 +1,10 @@
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
+from mailvane.queue.contract import Filter
 from support.endpoint import Endpoint
 from support.homes import posts_to
 from web.serving import EVENT, Served, run, served
@@ -191,14 +193,57 @@ def test_a_destination_is_paused_and_resumed_by_name(short_folder: Path):
     run(test)
 
 
-def test_without_delivery_nothing_can_be_paused_and_looking_goes_on(short_folder: Path):
+def test_without_delivery_people_see_what_the_last_good_plan_says(short_folder: Path):
     async def test() -> None:
-        async with served(short_folder, deliver=False) as it:
+        async with served(short_folder, deliver=False, rules=posts_to("http://127.0.0.1:9/hook")) as it:
             (id_,) = await it.record(numbered(1))
-            for act in ("pause", "resume"):
-                reply = await it.post(f"/v1/events/{act}", {"destination": "__legacy__"})
-                assert (reply.status, "does not deliver" in reply.json["error"]) == (409, True)
-            assert (await it.get(f"/v1/events/{id_}")).status == 200
-            assert (await it.get("/v1/status")).json["queue"]["in_flight"] is None
+            name = "http_post http://127.0.0.1:9/hook"
+            shown = (await it.get(f"/v1/events/{id_}")).json
+            assert (shown["state"], shown["destination"]) == ("waiting", name)
+            status = (await it.get("/v1/status")).json
+            routes = [(route["destination"], route["state"]) for route in status["destinations"][0]["routes"]]
+            assert (routes, status["queue"]["in_flight"]) == ([(name, "ok")], None)
+            assert (await it.get("/metrics")).body.count(b"mailvane_paused{") == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("named", ["http_post http://127.0.0.1:9/hook", "__legacy__"])
+def test_without_delivery_destinations_are_paused_and_resumed_for_who_delivers_next(short_folder: Path, named: str):
+    async def test() -> None:
+        async with served(short_folder, deliver=False, rules=posts_to("http://127.0.0.1:9/hook")) as it:
+            name = "http_post http://127.0.0.1:9/hook"
+            gone = "http_post http://gone.example/"
+            await it.service.queue.keep("paused", f'["{gone}"]')
+            assert (await it.post("/v1/events/pause", {"destination": named})).json == {"destinations": [name]}
+            assert (await it.get("/v1/status")).json["destinations"][0]["routes"][0]["state"] == "paused"
+            assert json.loads(await it.service.queue.kept("paused") or "") == [name, gone]
+            unknown = await it.post("/v1/events/pause", {"destination": "http://nowhere/"})
+            assert (unknown.status, name in unknown.json["error"]) == (404, True)
+            assert (await it.post("/v1/events/resume", {"destination": named})).json == {"destinations": [name]}
+            left = [] if named == "__legacy__" else [gone]
+            assert json.loads(await it.service.queue.kept("paused") or "") == left
+
+    run(test)
+
+
+def test_acts_go_page_by_page_up_to_what_was_there_when_they_began(short_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    async def test() -> None:
+        async with served(short_folder) as it:
+            ids = [i for _ in range(3) for i in await it.record(*[numbered(n) for n in range(1_000)])]
+            pages: list[int] = []
+            delete = it.service.queue.delete
+
+            async def meanwhile(which: Filter) -> int:
+                pages.append(len(which.ids))
+                if len(pages) == 1:
+                    await delete(Filter(ids=tuple(ids[1_000:2_000])))
+                    pages.append((await it.record(numbered(1)))[0])
+                return await delete(which)
+
+            monkeypatch.setattr(it.service.queue, "delete", meanwhile)
+            assert (await it.post("/v1/events/drop", {"all": True})).json == {"matched": 2_000}
+            assert pages == [1_000, 3_001, 1_000]
+            assert [event["id"] for event in (await it.get("/v1/events")).json["events"]] == [3_001]
 
     run(test)

@@ -1,10 +1,12 @@
 """One mail in, its facts out. The order in which detectors are asked is here, and only here.
 
 1. Delivery status notifications, because they mark themselves ``Auto-Submitted: auto-replied`` like holiday notices.
-2. Feedback reports.
-3. Wishes to unsubscribe.
-4. Automatic replies, unless a mail system sent them.
-5. Other bounces, if something says that a mail system sent the mail.
+2. Feedback reports, then Hotmail's.
+3. Delivery status in the text, if something says that a mail system returned the mail.
+4. Wishes to unsubscribe, if nothing says so.
+5. Other bounces, if something says so, and it or the mail's text is surely a mail system's.
+6. Automatic replies.
+7. Other bounces that are left.
 """
 
 from mailvane.bounces.arf import NO_COMPLAINT, FeedbackReport, read_arf, read_hotmail

@@ -2,7 +2,8 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -12,14 +13,14 @@ from mailvane.cli.output import count, say, say_json
 from mailvane.cli.parsing import Spec
 from mailvane.cli.query import query_arguments, query_of
 from mailvane.cli.queue_access import inspection, plan_now, reading
-from mailvane.cli.views import names_of
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.places import places_of
 from mailvane.configuration.settings import Settings, load_settings
 from mailvane.errors import MailvaneError
 from mailvane.operations.inspection import Query
-from mailvane.operations.status import LEGACY, Status
-from mailvane.processor.plan import Plan
+from mailvane.operations.routes import PAUSED, names_of, with_paused
+from mailvane.operations.status import Status
+from mailvane.processor.plan import LEGACY, Plan
 from mailvane.queue.local import BallastedStore
 from mailvane.queue.remote import OwnerClient
 from mailvane.queue.short import ShortStore
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 ONE_TRANSACTION = 1_000
 """Ids that are changed at once."""
+ACT_TIMEOUT = 3_600.0
+"""Seconds that the owner may take to act on all that is meant: a queue of millions takes minutes."""
 
 
 class _Matched(msgspec.Struct, frozen=True):
@@ -66,10 +69,11 @@ def _drop(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ids(settings: Settings, query: Query) -> Sequence[Sequence[int]]:
+def _ids(settings: Settings, query: Query) -> Iterator[Sequence[int]]:
     with reading(settings) as reader:
-        ids = list(inspection(settings, reader).ids(query)) if reader else []
-    return [ids[at : at + ONE_TRANSACTION] for at in range(0, len(ids), ONE_TRANSACTION)]
+        ids = inspection(settings, reader).ids(query) if reader else iter(())
+        while page := list(islice(ids, ONE_TRANSACTION)):
+            yield page
 
 
 def _asked(owner: OwnerClient, act: str, query: Query) -> int:
@@ -87,10 +91,12 @@ def _tell(args: argparse.Namespace, n: int, became: str) -> None:
 def _done(
     settings: Settings, locally: Callable[[BallastedStore], T], by_owner: Callable[[OwnerClient], T]
 ) -> T:  # fmt: skip
-    store = ShortStore(places_of(settings), "a command that looks after the queue")
+    places = places_of(settings)
+    store, owner = ShortStore(places, "a command that looks after the queue"), OwnerClient(places.socket, ACT_TIMEOUT)
     try:
-        return store.do(locally, by_owner)
+        return store.do(locally, lambda _: by_owner(owner))
     finally:
+        owner.close()
         store.close()
 
 
@@ -105,9 +111,7 @@ def _paused(args: argparse.Namespace, act: str) -> int:
         with reading(settings) as reader:
             known = names_of(plan_now(settings, reader).plan or Plan())
         chosen = _chosen(given, known)
-        before = msgspec.json.decode(store.writer.kept("paused") or "[]", type=list[str])
-        after = {*before, *chosen} if act == "pause" else {*before} - {*chosen}
-        store.writer.keep("paused", msgspec.json.encode(sorted(after)).decode())
+        store.writer.keep(PAUSED, with_paused(store.writer.kept(PAUSED), chosen, act == "pause"))
         return chosen
 
     def by_owner(owner: OwnerClient) -> list[str]:

@@ -14,11 +14,12 @@ from mailvane.cli.output import ascii_table, count, duration, moment, say, say_j
 from mailvane.cli.parsing import Spec
 from mailvane.cli.query import query_arguments, query_of
 from mailvane.cli.queue_access import inspection, reading
-from mailvane.cli.views import Shown, viewing
+from mailvane.cli.views import viewing
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.settings import Settings, load_settings
-from mailvane.operations.inspection import Query
-from mailvane.operations.status import LEGACY, Status
+from mailvane.operations.inspection import Query, Shown
+from mailvane.operations.status import Status
+from mailvane.processor.plan import LEGACY
 from mailvane.queue.reading import SQLiteReader
 
 SHOWN_AT_FIRST = 100

@@ -24,11 +24,15 @@ DEFAULT_BOUNCE_TEXT = 1_000
 
 @dataclass(frozen=True)
 class _Ingested:
-    """A mail, what it means, and the ids of its events: None where the type is off or nothing was to be recorded."""
+    """A mail, what it means, and the ids of its events: None where the type is off or nothing was to be recorded.
+
+    `error`: why they could not be recorded.
+    """
 
     file: str
     meaning: MailMeaning
     ids: Sequence[int | None]
+    error: str = ""
 
 
 def _mail(args: argparse.Namespace) -> int:
@@ -45,7 +49,14 @@ def _mail(args: argparse.Namespace) -> int:
                 status = 1
                 continue
             meaning = events_of(raw, args.recipient, text_length, int(time.time()))
-            done = _Ingested(file, meaning, _record(recorder, meaning, file))
+            try:
+                done = _Ingested(file, meaning, _record(recorder, meaning, file))
+            except MailvaneError as error:
+                if file == "-":
+                    raise
+                tell(str(error))
+                status = 1
+                done = _Ingested(file, meaning, [None] * len(meaning.events), str(error))
             if file == "-" and not args.dry_run:
                 # It is on disk: from here on nothing may make the mail server hand it over again.
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -81,21 +92,24 @@ def _read(file: str) -> bytes:
 
 
 def _record(recorder: Recorder | None, meaning: MailMeaning, file: str) -> Sequence[int | None]:
-    """All events of a mail or none, so that it can be taken in again."""
+    """All events of a mail or none, so that it can be taken in again.
+
+    Of more than 1,000, an earlier part may be in when a later raises.
+    """
     if recorder is None or not meaning.events:
         return [None] * len(meaning.events)
     try:
         return recorder.record_many(meaning.events)
     except QueueUnavailable as error:
-        raise QueueUnavailable(f"{file}: nothing of it was recorded: {error}") from error
+        raise QueueUnavailable(f"{file}: could not be recorded: {error}") from error
     except MailvaneError as error:
-        raise MailvaneError(f"{file}: nothing of it was recorded: {error}") from error
+        raise MailvaneError(f"{file}: could not be recorded: {error}") from error
 
 
 def _show(done: _Ingested, args: argparse.Namespace) -> None:
     if args.json:
         say_json(_as_json(done, bool(args.explain)))
-    else:
+    elif not done.error:  # else it was told
         for line in _lines(done, bool(args.explain), bool(args.dry_run)):
             say(line)
 
@@ -111,6 +125,8 @@ def _as_json(done: _Ingested, explain: bool) -> dict[str, object]:
         "events": events,
         "reason": done.meaning.reason,
     }
+    if done.error:
+        line["error"] = done.error
     if explain:
         line["explanations"] = [
             {"address": e.address, "found_in": e.found_in, "rule": e.rule, "sentence": e.sentence}
@@ -152,7 +168,7 @@ MAIL = Spec(
         ("mailvane ingest mail bounce.eml", "one mail"),
         ("mailvane ingest mail --dry-run --explain --json *.eml", "only shows what each would become, and why"),
         (
-            "mailvane ingest mail --home /var/lib/mailvane --recipient ${original_recipient} -",
+            "mailvane ingest mail --home /var/lib/mailvane --recipient=${original_recipient} -",
             "in Postfix's master.cf, behind pipe(8)'s argv=",
         ),
     ],

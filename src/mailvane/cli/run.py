@@ -1,6 +1,7 @@
 """`mailvane run` and `mailvane processor`, which is `hvmail_event_processor` too."""
 
 import argparse
+import logging
 from pathlib import Path
 
 from mailvane.cli.border import WrongUsage
@@ -15,6 +16,8 @@ from mailvane.recording.regular import read_regular
 
 PARTS = ("web", "processor")
 
+log = logging.getLogger("mailvane")
+
 
 def _run(args: argparse.Namespace) -> int:
     from mailvane.cli.logs import log_to_standard_error
@@ -26,6 +29,8 @@ def _run(args: argparse.Namespace) -> int:
         raise WrongUsage(f"--only: {part!r} is no part{later}; there are {', '.join(PARTS)}")
     settings = load_settings(existing_home(args.home))
     log_to_standard_error()
+    if settings.ignored:
+        log.info("mailvane.conf: ignored, for not mailvane's: %s", ", ".join(settings.ignored))
     return run_process(settings, Parts("mailvane run", "web" in only, "processor" in only))
 
 

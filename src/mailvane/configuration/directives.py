@@ -63,34 +63,6 @@ DIRECTIVES = {
     )
 }
 
-GREENARROW = frozenset(
-    {
-        "accept_drain_from",
-        "default_virtual_mta",
-        "engine_time_zone",
-        "greenarrow_proxy",
-        "greenarrow_proxy_server",
-        "greenarrow_proxy_shared_secret",
-        "reuse_connections",
-        "smtp_source",
-        "system_max_smtp_connections",
-        *(
-            f"define_{what}_in_config_file"
-            for what in (
-                "database_connections",
-                "dkim_keys",
-                "engine_users",
-                "incoming_email_domains",
-                "mail_classes",
-                "throttle_programs",
-                "url_domains",
-                "virtual_mtas",
-            )
-        ),
-    }
-)
-"""GreenArrow's directives stand in blocks, which are ignored whole. These are taken for GreenArrow's elsewhere, too."""
-
 
 def commented_file(queue_url: str = "") -> str:
     """What `mailvane init` writes: every directive as a comment, and what was asked for."""

@@ -6,6 +6,7 @@ in one value never keeps another from being judged.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ from mailvane.configuration.legacy_keys import ANY_DESTINATION, FILE, MATCHES, R
 from mailvane.configuration.masking import mask_url
 from mailvane.configuration.mistakes import Broken, Mistake, nearest, quoted
 from mailvane.configuration.positions import Array, Member, Node, Object, parse
-from mailvane.configuration.secrets import Resolve, reference_path, resolve_secret
+from mailvane.configuration.secrets import Resolve, SecretMissing, is_reference, reference_path, resolve_secret
 from mailvane.configuration.text import Place, decode, readable
 from mailvane.destinations.contract import HttpPost
 from mailvane.processor.plan import Drop, Leave, Match, Plan, Route, Target
@@ -71,7 +72,7 @@ class _Reading:
             elif key.kind == "count":
                 post = replace(post, keep_alive=self._read(values.count, key, member.value))
             elif key.kind == "header":
-                post = replace(post, user_agent=self._read(values.header, key, member.value) or "")
+                post = replace(post, user_agent=self._read(self._user_agent, key, member.value) or "")
             elif key.kind == "rules":
                 rules.append((key, member))
         if not {key.name for key, _ in members} & {"event_destinations", "logfile"}:
@@ -87,6 +88,7 @@ class _Reading:
         if not node.items:
             self._wrong(node.place, f'"{key.name}" is an empty array; at least one destination must be in it')
         routes: list[Route] = []
+        names: dict[Target, str] = {}
         all_at: Place | None = None
         for item in node.items:
             if all_at is not None:
@@ -106,7 +108,8 @@ class _Reading:
                 place = next(m.value.place for m in item.members if m.key == "matches")
                 self._wrong(place, 'the last destination must match all: {"all": true}')
             if match is not None and target is not None:
-                routes.append(Route(_name(target), match, target))
+                names.setdefault(target, _untaken(_name(target), set(names.values())))
+                routes.append(Route(names[target], match, target))
         return Plan(tuple(routes))
 
     def _rule(self, item: Object, post: HttpPost) -> tuple[Match | None, Target | None]:
@@ -167,11 +170,26 @@ class _Reading:
 
     def _url(self, key: Key, node: Node) -> str:
         url = values.url(key, node)
-        if path := reference_path(url):
-            self.secret_files.append(path)
-        if url.startswith("@") and self._resolve is not None:
-            values.judge_reference(url, self._resolve)
+        self._follow(key, url, values.judge_url)
         return url
+
+    def _user_agent(self, key: Key, node: Node) -> str:
+        user_agent = values.user_agent(key, node)
+        self._follow(key, user_agent, values.judge_user_agent)
+        return user_agent
+
+    def _follow(self, key: Key, value: str, judge: Callable[[Key, str], None]) -> None:
+        """Judges what a value leads to if it is a reference. Raises Wrong."""
+        if path := reference_path(value):
+            self.secret_files.append(path)
+        if not is_reference(value) or self._resolve is None:
+            return
+        try:
+            judge(key, self._resolve(value))
+        except SecretMissing as error:
+            raise values.Wrong(str(error)) from None
+        except values.Wrong as wrong:
+            raise values.Wrong(f"what {quoted(value, 200)} leads to will not do: {wrong}") from None
 
     def _members(self, value: Object, keys: Keys) -> list[tuple[Key, Member]]:
         """The members whose keys are known; the others, and what is missing or not there yet, are told."""
@@ -210,3 +228,9 @@ def _name(target: Target) -> str:
     if isinstance(target, HttpPost):
         return f"http_post {mask_url(target.url)}"
     return "drop_from_queue" if isinstance(target, Drop) else "leave_in_queue"
+
+
+def _untaken(name: str, taken: set[str]) -> str:
+    """The name, numbered where another target has it: what differs may be masked."""
+    numbered = (name if n == 1 else f"{name} ({n})" for n in count(1))
+    return next(n for n in numbered if n not in taken)

@@ -62,7 +62,12 @@ FILE = Keys(
             "a whole number from 0",
             "how many connections to an endpoint are kept and used again at most; 0: none; absent: all there are",
         ),
-        Key("http_user_agent", "header", "a string", "the User-Agent of each POST; default `mailvane/VERSION`"),
+        Key(
+            "http_user_agent",
+            "header",
+            "a string",
+            "the User-Agent of each POST, or a reference to it as for `url`; default `mailvane/VERSION`",
+        ),
         Key(
             "event_destinations",
             "rules",

@@ -4,7 +4,7 @@ from mailvane.configuration.legacy_keys import DESTINATIONS, DestinationType, Ke
 from mailvane.configuration.masking import mask_url
 from mailvane.configuration.mistakes import nearest, quoted
 from mailvane.configuration.positions import Array, Node, Object, Scalar
-from mailvane.configuration.secrets import Resolve, SecretMissing, is_reference, reference_path
+from mailvane.configuration.secrets import is_reference, reference_path
 from mailvane.configuration.urls import BadUrl, ascii_url
 from mailvane.events.catalogue import TYPES
 
@@ -62,15 +62,24 @@ def count(key: Key, node: Node) -> int:
     return value
 
 
-def header(key: Key, node: Node) -> str:
+def user_agent(key: Key, node: Node) -> str:
+    """The header's value; a reference as it stands, if it is well formed."""
     value = text(key, node)
+    if is_reference(value):
+        judge_form(value)
+    else:
+        judge_user_agent(key, value)
+    return value
+
+
+def judge_user_agent(key: Key, value: str) -> None:
+    """Raises Wrong for what cannot be a header's value."""
     if not all(" " <= c <= "~" for c in value):
         raise Wrong(f'"{key.name}" becomes a header: printable ASCII characters only')
     if value != value.strip() or len(value) > USER_AGENT_MOST:
         raise Wrong(
             f'"{key.name}" may neither begin nor end with a space, nor have more than {USER_AGENT_MOST} characters'
         )
-    return value
 
 
 def everything(key: Key, node: Node) -> None:
@@ -83,6 +92,8 @@ def name(key: Key, node: Node, within: bool) -> str:
     if not isinstance(node, Scalar) or not isinstance(node.value, str):
         raise Wrong(f'"{key.name}" must be {key.wanted}; {found(node)} is in it') if within else not_wanted(key, node)
     lower = node.value.lower()
+    if is_reference(lower):
+        raise Wrong(f'"{key.name}" takes no reference (@file:, @env:), only names themselves')
     if key.kind == "types" and lower not in TYPES:
         raise Wrong(f"{quoted(node.value)} is no type of event; {nearest(lower, TYPES)}")
     return lower
@@ -104,19 +115,22 @@ def url(key: Key, node: Node) -> str:
             return ascii_url(value)
         except BadUrl as error:
             raise Wrong(str(error)) from None
-    path = reference_path(value)
-    if not is_reference(value) or value == "@env:":
-        raise Wrong("a reference is written @file:/PATH or @env:NAME")
-    if path is not None and not path.is_absolute():
-        raise Wrong("the path of an @file: reference must be absolute: @file:/PATH")
+    judge_form(value)
     return value
 
 
-def judge_reference(value: str, resolve: Resolve) -> None:
-    """Raises Wrong if what a reference leads to is no good."""
+def judge_url(key: Key, value: str) -> None:
+    """Raises Wrong for what cannot be the address that a reference leads to."""
     try:
-        ascii_url(resolve(value))
-    except SecretMissing as error:
-        raise Wrong(str(error)) from None
+        ascii_url(value, referred=True)
     except BadUrl as error:
-        raise Wrong(f"what {quoted(value, 200)} leads to will not do: {error}") from None
+        raise Wrong(str(error)) from None
+
+
+def judge_form(reference: str) -> None:
+    """Raises Wrong for a reference that is not written as one."""
+    path = reference_path(reference)
+    if not is_reference(reference) or reference == "@env:":
+        raise Wrong("a reference is written @file:/PATH or @env:NAME")
+    if path is not None and not path.is_absolute():
+        raise Wrong("the path of an @file: reference must be absolute: @file:/PATH")

@@ -12,13 +12,14 @@ SOCKET = "mailvane.sock"
 
 
 def places_of(settings: Settings) -> Places:
-    """The queue's files: the database where the settings say, what goes with it in home."""
-    home = settings.home
+    """The queue's files. Lock and ballast stand beside the database: two homes may name one, and it may have a disk of
+    its own."""
+    beside = settings.queue_file.parent
     return Places(
         database=str(settings.queue_file),
-        lock=str(home / "queue.lock"),
-        socket=str(home / SOCKET),
-        ballast=str(home / "ballast"),
+        lock=str(beside / "queue.lock"),
+        socket=str(settings.home / SOCKET),
+        ballast=str(beside / "ballast"),
     )
 
 

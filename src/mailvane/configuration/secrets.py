@@ -39,7 +39,9 @@ def resolve_secret(value: str) -> str:
     if value.startswith("@env:"):
         secret = os.environ.get(value.removeprefix("@env:"), "")
         if not secret:
-            raise SecretMissing(f"{value} leads to nothing: the environment has no such variable, or it is empty")
+            raise SecretMissing(
+                f"{value} leads to nothing: the variable is not set here, in this process's environment, or is empty"
+            )
         return secret
     path = reference_path(value)
     if path is None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from mailvane.configuration.directives import DIRECTIVES, GREENARROW
+from mailvane.configuration.directives import DIRECTIVES
 from mailvane.configuration.lexer import Block, Statement, Word, lex
 from mailvane.configuration.mistakes import Broken, Mistake, nearest, quoted, render
 from mailvane.configuration.secrets import Secret, is_reference, reference_path
@@ -43,7 +43,7 @@ class Listen:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `mailvane.conf` says, with the defaults; paths are absolute. `ignored` names what is GreenArrow's."""
+    """What `mailvane.conf` says, with the defaults; paths are absolute. `ignored` names what is not ours."""
 
     home: Path
     server_id: str
@@ -65,7 +65,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class SettingsRead:
-    """Settings, or mistakes; `ignored` has the place of the first of each directive that is GreenArrow's."""
+    """Settings, or mistakes; `ignored` has the place of the first of each directive that is not ours."""
 
     text: str
     settings: Settings | None
@@ -140,14 +140,13 @@ class _Reading:
         block = isinstance(statement, Block)
         if known is None:
             near = get_close_matches(name.lower(), DIRECTIVES, n=1, cutoff=0.8)
-            if (block and not near) or name in GREENARROW:
-                # GreenArrow's directives stand in blocks, ours mostly do not.
-                self.ignored.setdefault(name, Mistake(*place, f"{quoted(name)} is GreenArrow's and is ignored"))
-            elif name.startswith("event_delivery_") and not near:
+            if near:
+                self.mistakes.append(Mistake(*place, f"{quoted(name)} is no directive; {nearest(name, near)}"))
+            elif name.startswith("event_delivery_") and not block:
                 self.mistakes.append(Mistake(*place, f"{quoted(name)} is not there yet"))
             else:
-                there = (d.name for d in DIRECTIVES.values() if not d.later or d.name in near)
-                self.mistakes.append(Mistake(*place, f"{quoted(name)} is no directive; {nearest(name, there)}"))
+                # A file that comes from GreenArrow is full of them.
+                self.ignored.setdefault(name, Mistake(*place, f"{quoted(name)} is not mailvane's and is ignored"))
             return False
         if known.later:
             self.mistakes.append(Mistake(*place, f'"{name}" is not there yet'))
@@ -167,6 +166,8 @@ def _values(name: Word, words: tuple[Word, ...]) -> tuple[Word, ...]:
         raise _Wrong(words[1], f"found a second value, {wanted}")
     if empty := next((w for w in words if not w.text), None):
         raise _Wrong(empty, f"found an empty value, {wanted}")
+    if name.text != "api_token" and (reference := next((w for w in words if is_reference(w.text)), None)):
+        raise _Wrong(reference, f'"{known.name}" takes no reference (@file:, @env:), {wanted}')
     if bad := next((w for w in words if not w.text.isprintable()), None):
         raise _Wrong(bad, f"found control characters in the value, {wanted}")
     return words

@@ -5,11 +5,11 @@ when it is connected to: an odd number such as `0x7f.1` is a good name here.
 import ipaddress
 import re
 
-from mailvane.configuration.secrets import Resolve, resolve_secret
+from mailvane.destinations.hosts import ascii_name
 from mailvane.errors import MailvaneError
 
 _PARTS = re.compile(r"(?i)(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<target>.*)")
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_USERINFO = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:%-]*")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -17,8 +17,9 @@ class BadUrl(MailvaneError):
     """An address that events cannot be posted to; the text says what is wrong with it and never shows it."""
 
 
-def ascii_url(url: str) -> str:
-    """The address as it goes on the wire and into logs: its host in ASCII (punycode). Raises BadUrl."""
+def ascii_url(url: str, referred: bool = False) -> str:
+    """The address with its host in ASCII (punycode). `referred`: a reference leads to it, so that it may have a user
+    and password (RFC 3986 section 3.2.1). Raises BadUrl."""
     if not url:
         raise BadUrl("the URL is empty; wanted is http://… or https://…")
     if bad := next((c for c in url if c.isspace() or not c.isprintable()), None):
@@ -32,20 +33,18 @@ def ascii_url(url: str) -> str:
     authority, target = parts["authority"], parts["target"]
     if "#" in target:
         raise BadUrl("the URL has a fragment (#…), which is never sent; take it out")
-    if "@" in authority:
+    userinfo, sign, place = authority.rpartition("@")
+    if sign and not referred:
         raise BadUrl(
-            "the URL has a user or password in it; keep the whole URL elsewhere and give it as @file:PATH or @env:NAME"
-            " with its token in path or query"
+            "the URL has a user or password in it, which may only stand where a reference leads: keep the whole URL"
+            " elsewhere and give it as @file:PATH or @env:NAME"
         )
+    if not _USERINFO.fullmatch(userinfo):
+        raise BadUrl("the URL's user or password has a character that must be percent-encoded")
     if not target.isascii():
         raise BadUrl("the URL has letters beyond ASCII after its host; percent-encode them")
-    host, port = _host_and_port(authority)
-    return f"{parts['scheme'].lower()}://{host}{port}{target}"
-
-
-def url_of(value: str, resolve: Resolve = resolve_secret) -> str:
-    """The address that a `url` of the configuration stands for, now. Raises BadUrl, SecretMissing."""
-    return ascii_url(resolve(value))
+    host, port = _host_and_port(place)
+    return f"{parts['scheme'].lower()}://{userinfo}{sign}{host}{port}{target}"
 
 
 def _scheme(url: str) -> str:
@@ -86,11 +85,6 @@ def _ipv6(authority: str, rest: str) -> str:
 
 def _name(host: str) -> str:
     try:
-        # IDNA 2003, as the standard library has it; it also turns full-width and circled digits into plain ones.
-        name = host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise BadUrl("the URL's host is no name that can be written in ASCII (IDNA)") from None
-    labels = name.removesuffix(".").split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise BadUrl("the URL's host is no host name: letters, digits, - and _, parts of 1 to 63 with dots between")
-    return name.lower()
+        return ascii_name(host)
+    except ValueError as error:
+        raise BadUrl(str(error)) from None

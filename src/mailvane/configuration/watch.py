@@ -29,7 +29,8 @@ class ConfigState:
     """How the plan in force stands to the file.
 
     `current`: it is the file's. `stale`: the file is not usable, the last good one holds; `since` is when that was seen
-    (wall clock, seconds), `report` the mistakes as people see them. `none`: there never was a good one.
+    or, of a file that a new process finds broken, when it was written (wall clock, seconds), `report` the mistakes as
+    people see them. `none`: there never was a good one.
     """
 
     kind: Literal["current", "stale", "none"]
@@ -101,8 +102,9 @@ class LegacyFile:
         self._confirm_at = now if not steady else now + CONFIRM_AFTER if changed else None
         if found == self._found:
             return self._look
+        since = self._broken_since(found)
         self._found = found
-        news = self._good(found) if found.plan is not None else self._bad(found)
+        news = self._good(found) if found.plan is not None else self._bad(found, since)
         self._look = replace(news, changed=False, keep=None)
         return news
 
@@ -125,12 +127,19 @@ class LegacyFile:
         self._kept = found.text
         return Look(found.plan, ConfigState("current"), True, keep, found.warnings)
 
-    def _bad(self, found: _Found) -> Look:
+    def _broken_since(self, found: _Found) -> float:
+        """The time for `since`: now, but for a file that broke before this process looked, when it was written."""
+        now = self._clock.wall()
+        if self._found is not None or self._seen is None or found.data is None or found.text == self._kept:
+            return now
+        return min(now, self._seen[0].modified_ns / 1e9)
+
+    def _bad(self, found: _Found, now: float) -> Look:
         plan, before = self._look.plan, self._look.state
         if plan is None:
             report = "\n".join(r for r in (found.report, self._kept_fault) if r)
             return Look(None, ConfigState("none", report=report), True, warnings=found.warnings)
-        since = before.since if before.kind == "stale" else self._clock.wall()
+        since = before.since if before.kind == "stale" else now
         return Look(plan, ConfigState("stale", since, found.report), True, warnings=found.warnings)
 
     def _kept_plan(self) -> Plan | None:

@@ -48,15 +48,16 @@ class Connection(asyncio.Protocol):
     """A connection, and what is in flight on it (`batch` is None when it is free).
 
     `kept`: it may carry more than one request; `settled`: it has, and nothing has changed since, so that nothing needs
-    to be looked at before the next; `gone`: the other side has closed it; `unsent`: how many bytes of the request have
+    to be looked at before the next; `gone`: the other side has closed it; `queued`: nothing of its request has gone out
+    yet; `unsent`: how many bytes of the request have
     not gone out yet. There is never more than one request to write, so the transport's own buffer is bounded by it, and
     writing need not be paused.
     """
 
     # fmt: off
     __slots__ = (
-        "answers", "batch", "done", "form", "freed", "gone", "kept", "pool", "reader", "request", "served", "settled",
-        "started", "to", "transport", "unsent", "view", "write",
+        "answers", "batch", "done", "form", "freed", "gone", "kept", "pool", "queued", "reader", "request", "served",
+        "settled", "started", "to", "transport", "unsent", "view", "write",
     )
     # fmt: on
 
@@ -75,23 +76,29 @@ class Connection(asyncio.Protocol):
         self.batch: Sequence[Outgoing] | None = None
         self.reader: AnswerReader | None = None
         self.gone = False
+        self.queued = False
         self.started = 0.0
         self.freed = 0.0
         self.served = 0
         self.kept = False
         self.settled = False
 
-    def start(self, batch: Sequence[Outgoing], done: Done, started: float) -> bool:
-        """Sends the request of a batch of one; False if the connection has just ended and nothing went out."""
-        request = self.request(batch[0])
+    def start(self, batch: Sequence[Outgoing], done: Done, started: float) -> None:
+        """Takes a batch of one; its request goes out by `send`."""
         self.batch = batch
         self.done = done
         self.started = started
+        self.queued = True
+
+    def send(self) -> bool:
+        """Sends the request; False if the connection has just ended and nothing went out."""
+        if self.batch is None:
+            return True
         try:
-            self.write(request)
+            self.write(self.request(self.batch[0]))
         except RuntimeError:  # uvloop's word for a connection that broke, before it tells by connection_lost
-            self.batch = None
             return False
+        self.queued = False
         return True
 
     def stale(self) -> bool:

@@ -77,6 +77,7 @@ class Connections:
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: deque[Job] = deque()
+        self._outbox: list[Connection] = []
         self._opening: set[asyncio.Task[None]] = set()
         self._opened_at_once = _OPENED_AT_ONCE
         self._problem: NoConnection | None = None
@@ -97,9 +98,8 @@ class Connections:
             if now - connection.freed > _FRESH_SECONDS and connection.stale():
                 self.discard(connection)
                 continue
-            if connection.start(batch, done, now):
-                return
-            self.discard(connection)
+            self._start(connection, batch, done, now)
+            return
         if self._closed:
             closed = Outcome(Failure.CLOSED, text="the destination is closed")
             asyncio.get_running_loop().call_soon(done, batch, [closed] * len(batch))
@@ -107,6 +107,29 @@ class Connections:
         self._waiting.append(Job(batch, done, now))
         self._tick_on()
         self._open_more()
+
+    def _start(self, connection: Connection, batch: Sequence[Outgoing], done: Done, started: float) -> None:
+        """Requests go out together when the loop has nothing else at hand: sent one by one, each would have to wake the
+        endpoint, which costs as much as all the rest of it.
+        """
+        connection.start(batch, done, started)
+        if not self._outbox:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._outbox.append(connection)
+
+    def _send(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for connection in outbox:
+            if connection.queued and not connection.send():
+                self._again(connection)
+
+    def _again(self, connection: Connection) -> None:
+        """Nothing of the request has gone out, so another connection may take it."""
+        batch, connection.batch, connection.queued = connection.batch, None, False
+        if batch is not None:
+            self._waiting.appendleft(Job(batch, connection.done, connection.started))
+            self._tick_on()
+        self.discard(connection)
 
     def allow(self, count: int) -> None:
         """From now on at most that many connections; free ones beyond are closed at once, others when they are free."""
@@ -154,6 +177,7 @@ class Connections:
         if batch is None:
             return
         connection.batch = connection.reader = None
+        connection.queued = False
         now = self._monotonic()
         seconds = now - connection.started
         if verdict.reusable and not connection.unsent() and (connection.settled or self._keeps(connection, now)):
@@ -170,12 +194,18 @@ class Connections:
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """See Pool."""
+        if connection.queued:
+            self._again(connection)
+            return
         why = f"the connection was lost before the answer was whole{f' ({error})' if error else ''}"
         self.answered(connection, self._reader_at_end(connection).cut(Failure.RESET, why))
 
     def ended(self, connection: Connection) -> None:
         """See Pool."""
-        self.answered(connection, self._reader_at_end(connection).ended())
+        if connection.queued:
+            self._again(connection)
+        else:
+            self.answered(connection, self._reader_at_end(connection).ended())
 
     def _reader_at_end(self, connection: Connection) -> AnswerReader:
         if connection.reader is None and connection.served == 1:  # no answer to the second request on it
@@ -201,11 +231,8 @@ class Connections:
         if not self._waiting:
             self._free.append(connection)
             return
-        job = self._waiting[0]
-        if connection.start(job.batch, job.done, job.started):
-            self._waiting.popleft()
-        else:
-            self.discard(connection)
+        job = self._waiting.popleft()
+        self._start(connection, job.batch, job.done, job.started)
 
     def _keeps(self, connection: Connection, now: float) -> bool:
         """Whether a connection that was just answered may carry another request."""

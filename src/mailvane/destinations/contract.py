@@ -82,7 +82,7 @@ class HttpPost:
 
     `json`: the legacy object, any 2xx is success; else form fields, and the answer must contain the word `ok`.
     `keep_alive`: how many connections at most are kept and used again; None: as many as there are.
-    `url` still has its `@file:` or `@env:` references: secrets are read when a connection is made.
+    `url` and `user_agent` may be `@file:` or `@env:` references: secrets are read when a connection is made.
     """
 
     url: str

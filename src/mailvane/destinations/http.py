@@ -6,6 +6,7 @@ over retries), `webhook-timestamp`, and `mailvane-attempt`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from mailvane.clock import Clock
 from mailvane.destinations.addresses import Policy, Resolver
@@ -18,8 +19,8 @@ from mailvane.version import __version__
 
 
 class HttpDestination:
-    """One endpoint. `reveal` turns a reference (`@file:`, `@env:`) in the URL into what it stands for, and leaves
-    everything else alone; it raises MailvaneError with a text that holds no secret."""
+    """One endpoint. `reveal` turns a reference (`@file:`, `@env:`), which URL and user agent may be, into what it
+    stands for, and leaves everything else alone; it raises MailvaneError with a text that holds no secret."""
 
     batch_limit = 1
 
@@ -41,7 +42,7 @@ class HttpDestination:
         self._clock = clock
         self._reveal = reveal
         self._user_agent = user_agent
-        self._url: str | None = None
+        self._revealed = ("", "")
         self._current: tuple[Endpoint, RequestForm] | None = None
         limits = limits or Limits()
         self._connections = Connections(
@@ -64,14 +65,17 @@ class HttpDestination:
         await self._connections.close()
 
     def _forms(self) -> tuple[Endpoint, RequestForm]:
-        """The endpoint and the requests' form, made anew when the URL has become another one."""
+        """The endpoint and the requests' form, made anew when a reference leads elsewhere."""
         try:
-            url = self._reveal(self._spec.url)
-            if self._current is None or url != self._url:
+            url, agent = revealed = self._reveal(self._spec.url), self._reveal(self._spec.user_agent)
+            if self._current is None or revealed != self._revealed:
                 to = endpoint(url, secret=url != self._spec.url)
+                if agent != self._spec.user_agent:
+                    to = to.hiding(agent)
+                spec = replace(self._spec, user_agent=agent)
                 now = int(self._clock.wall())
-                self._current = to, RequestForm(self._spec, to, self._epoch, self._user_agent, now)
-                self._url = url
+                self._current = to, RequestForm(spec, to, self._epoch, self._user_agent, now)
+                self._revealed = revealed
         except (MailvaneError, ValueError) as problem:
             raise NoConnection(Failure.CONNECT, str(problem)) from None
         return self._current

@@ -2,11 +2,14 @@
 
 import base64
 import re
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes, urlsplit
 
 from mailvane.destinations.contract import HttpPost, Outgoing
-from mailvane.events.codecs import legacy_form
+from mailvane.destinations.hosts import ascii_name
+from mailvane.destinations.texts import TEXT_LIMIT
+from mailvane.events.codecs import LEGACY_JSON, legacy_form
 
 _UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
 _SECRET_LENGTH = 6
@@ -27,13 +30,21 @@ class Endpoint:
 
     def mask(self, text: str) -> str:
         """The text without what only this endpoint may know."""
+        cut = len(text) >= TEXT_LIMIT
         for secret in self.secrets:
             text = text.replace(secret, "***")
+            if cut:
+                text = _without_beginning(text, secret)
         return text
+
+    def hiding(self, *secrets: str) -> "Endpoint":
+        """The same endpoint with more secrets."""
+        return replace(self, secrets=_maskable((*self.secrets, *secrets)))
 
 
 def endpoint(url: str, secret: bool = False) -> Endpoint:
-    """Takes a URL apart. `secret` says that the whole of it was kept out of the configuration, by a reference.
+    """Takes a URL apart. Its user, password and query count as secrets; with `secret` its path does too: the whole of
+    it was kept out of the configuration, by a reference.
 
     Raises ValueError with a reason that names no part of the URL.
     """
@@ -48,16 +59,19 @@ def endpoint(url: str, secret: bool = False) -> Endpoint:
         raise ValueError("the URL must begin with http:// or https://")
     if parts.fragment:
         raise ValueError("the URL has a fragment (#), which is never sent")
-    ascii_host = _ascii_host(host)
+    if not host:
+        raise ValueError("the URL has no host")
+    ascii_host = host if ":" in host else ascii_name(host)
     tls = parts.scheme == "https"
     shown = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
     user, password = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
     credentials = base64.b64encode(user + b":" + password).decode() if user or password else ""
-    secrets = [credentials, password.decode("utf-8", "replace"), parts.password or ""]
-    if secret:
-        secrets += [parts.query, *(value for _, value in parse_qsl(parts.query)), *parts.path.split("/")]
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._[]|{}^`\"<>")
+    secrets = [credentials, *_readings(parts.username or ""), *_readings(parts.password or "")]
+    secrets += [*_of_query(parts.query), *_of_query(query)]
+    if secret:
+        secrets += [reading for part in (*parts.path.split("/"), *path.split("/")) for reading in _readings(part)]
     return Endpoint(
         tls=tls,
         host=ascii_host,
@@ -65,23 +79,34 @@ def endpoint(url: str, secret: bool = False) -> Endpoint:
         authority=shown if port is None or port == (443 if tls else 80) else f"{shown}:{port}",
         target=f"{path}?{query}" if parts.query else path,
         authorization=f"Basic {credentials}" if credentials else "",
-        secrets=tuple(sorted({s for s in secrets if len(s) >= _SECRET_LENGTH}, key=len, reverse=True)),
+        secrets=_maskable(secrets),
     )
 
 
-def _ascii_host(host: str) -> str:
-    """The host as the resolver, SNI and the Host header have it: names with other letters as punycode (RFC 3490)."""
-    if not host:
-        raise ValueError("the URL has no host")
-    if ":" in host:
-        return host
-    try:
-        named = host.encode("idna").decode("ascii")
-    except UnicodeError:
-        raise ValueError("the URL's host is no host name") from None
-    if not re.fullmatch(r"[A-Za-z0-9._~-]+", named):
-        raise ValueError("the URL's host is no host name")
-    return named
+def _of_query(query: str) -> Iterator[str]:
+    """The query and its values, or what stands there without a name, as sent and as the other side may read them."""
+    yield from _readings(query)
+    for pair in query.split("&"):
+        name, equals, value = pair.partition("=")
+        yield from _readings(value if equals else name)
+
+
+def _readings(part: str) -> tuple[str, ...]:
+    return part, unquote(part), unquote_plus(part)
+
+
+def _maskable(secrets: Iterable[str]) -> tuple[str, ...]:
+    """The longest first: one may stand in another."""
+    return tuple(sorted({s for s in secrets if len(s) >= _SECRET_LENGTH}, key=len, reverse=True))
+
+
+def _without_beginning(text: str, secret: str) -> str:
+    """The text, which was cut, without the beginning of a secret that the cut went through."""
+    whole = text.removesuffix("…")
+    for length in range(len(secret) - 1, _SECRET_LENGTH - 1, -1):
+        if whole.endswith(secret[:length]):
+            return f"{whole[:-length]}***"
+    return text
 
 
 class RequestForm:
@@ -105,7 +130,7 @@ class RequestForm:
             raise ValueError("a line break or control character would go into a header")
         fixed = "\r\n".join(head).encode().replace(b"%", b"%%")
         self._before = fixed + b"\r\nContent-Length: %%d\r\nwebhook-id: %b-%%b\r\nwebhook-timestamp: " % epoch.encode()
-        body = b'{"id":%b,%b}' if spec.json else b"%b"
+        body = LEGACY_JSON if spec.json else b"%b"
         self._after = b"\r\nmailvane-attempt: %d\r\n\r\n" + body
         self.at(now)
 

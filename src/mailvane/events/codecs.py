@@ -83,9 +83,8 @@ def _empty_members(row: Row, present: bytes) -> bytes:
     return known
 
 
-def legacy_json(event_id: int, body: str) -> bytes:
-    """The legacy object: every key of the classic row, empty ones as "" or null."""
-    return b'{"id":%d,%b}' % (event_id, body.encode())
+LEGACY_JSON = b'{"id":%b,%b}'
+"""The legacy object, of id and stored `body`: every key of the classic row, empty ones as "" or null."""
 
 
 def modern_json(event_id: int, epoch: str, valued: int, body: str, extra: str) -> bytes:

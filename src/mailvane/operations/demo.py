@@ -20,7 +20,7 @@ import msgspec
 
 from mailvane.operations.demo_processes import Child, DemoFailed, command, environment_for, until
 from mailvane.operations.status import Status
-from mailvane.queue.remote import SOCKET_PATH_LIMIT, OwnerClient
+from mailvane.queue.remote import OwnerClient
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -169,7 +169,7 @@ def demo(stay: bool, out: TextIO) -> int:
     console = Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that the processes end, too
     with (
-        tempfile.TemporaryDirectory(prefix="mailvane-demo-", dir=_short_folder()) as folder,
+        tempfile.TemporaryDirectory(prefix="mailvane-demo-") as folder,
         as_file(files("mailvane.operations").joinpath("demo_mails")) as mails,
     ):
         tour = _Tour(console, Path(folder) / "home", mails, free_port(), free_port())
@@ -250,12 +250,6 @@ def _stay(tour: _Tour) -> None:
     while all(process.running for process in tour.processes):
         ended.wait(0.5)
     raise DemoFailed("a process has ended: " + ", ".join(str(p) for p in tour.processes if not p.running))
-
-
-def _short_folder() -> str:
-    """Where temporary files go, unless that path is too long for a Unix socket's."""
-    usual = tempfile.gettempdir()
-    return usual if len(usual) < SOCKET_PATH_LIMIT - 50 else "/tmp"
 
 
 def free_port() -> int:

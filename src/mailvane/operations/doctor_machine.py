@@ -16,7 +16,7 @@ from mailvane.configuration.settings import SETTINGS_FILE, Settings
 from mailvane.errors import QueueUnavailable
 from mailvane.operations.findings import Finding, note, ok, wrong
 from mailvane.queue.ballast import Ballast
-from mailvane.queue.remote import SOCKET_PATH_LIMIT
+from mailvane.queue.sockets import LIMIT
 from mailvane.queue.sqlite import refuse_unsafe_sqlite
 from mailvane.version import __version__
 
@@ -38,10 +38,10 @@ def versions() -> Iterator[Finding]:
 
 
 def settings_file(settings: Settings) -> Iterator[Finding]:
-    """mailvane.conf is right, as it was read; what of it is GreenArrow's."""
+    """mailvane.conf is right, as it was read; what of it is not mailvane's."""
     path = settings.home / SETTINGS_FILE
     if settings.ignored:
-        yield note("settings", f"{path} is right; ignored, for GreenArrow's: {', '.join(settings.ignored)}")
+        yield note("settings", f"{path} is right; ignored, for not mailvane's: {', '.join(settings.ignored)}")
     else:
         yield ok("settings", f"{path} is right")
     token = settings.api_token
@@ -85,13 +85,13 @@ def socket_path(settings: Settings) -> Iterator[Finding]:
     """Whether the Unix socket in home can be."""
     path = places_of(settings).socket
     length = len(os.fsencode(path))
-    if length > SOCKET_PATH_LIMIT:
-        found = f"{path} has {length} bytes; a socket's path may have {SOCKET_PATH_LIMIT}"
+    if length > LIMIT and not os.path.isdir("/proc/self/fd"):
+        found = f"{path} has {length} bytes; a socket's path may have {LIMIT} where there is no /proc"
         yield wrong("socket", found, "move the home to a shorter path: nobody can record while mailvane runs")
     elif os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
         yield wrong("socket", f"{path} is no socket", f"remove {path}")
     else:
-        yield ok("socket", f"{path} ({length} of {SOCKET_PATH_LIMIT} bytes)")
+        yield ok("socket", f"{path} ({length} bytes)")
 
 
 def disk(settings: Settings) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def integrity(settings: Settings) -> Iterator[Finding]:
         except apsw.Error as error:
             faults = [str(error)]
         if faults != ["ok"]:
-            advice = "stop mailvane, keep a copy of the file, and see docs on restoring; do not delete queue.db-wal"
+            advice = "stop mailvane, keep a copy of the file, see docs/queue.md (Backup); do not delete queue.db-wal"
             yield wrong("queue", f"{path} is damaged: {'; '.join(faults)[:500]}", advice)
             return
         mode = str(db.pragma("journal_mode"))

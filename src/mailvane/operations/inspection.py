@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mailvane.events.codecs import event_server, legacy_values, unique_id
-from mailvane.processor.plan import Plan
+from mailvane.processor.plan import LEGACY, Plan
 from mailvane.processor.routing import Router
 from mailvane.processor.states import EventState, state_of
 from mailvane.queue.contract import Filter, Listed
@@ -67,6 +67,21 @@ class Seen:
         return {**legacy_values(self.row.id, self.row.body), "state": str(self.state)}
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """One event, and all that is known of its way. Times are seconds since the Unix epoch, null for never."""
+
+    event: dict[str, object]
+    state: str
+    event_unique_id: str
+    destination: str
+    recorded: float | None
+    attempts: int
+    due: float | None
+    first_failed: float | None
+    last_failed: float | None
+    last_error: str
+
+
 @dataclass(frozen=True)
 class Inspection:
     """Reads a queue for people. `in_flight` are the ids that the process which delivers has on their way."""
@@ -89,15 +104,14 @@ class Inspection:
                     if given == limit:
                         return
 
-    def ids(self, query: Query) -> Iterator[int]:
-        """The ids of what is meant."""
+    def ids(self, query: Query, after: int = 0) -> Iterator[int]:
+        """The ids above `after` of what is meant, in their order; read as they are asked for."""
         if query.state is None and not query.destination:
-            after = 0
             while page := self.reader.matching_ids(query.filter(), after, PAGE):
                 yield from page
                 after = page[-1]
         else:
-            for seen in self.select(query):
+            for seen in self.select(query, after):
                 yield seen.row.id
 
     def count(self, query: Query) -> int:
@@ -106,13 +120,24 @@ class Inspection:
             return self.reader.count(query.filter())
         return sum(1 for _ in self.ids(query))
 
-    def show(self, event_id: int) -> Seen | None:
+    def show(self, event_id: int) -> Shown | None:
         """One event, or None if it is not there."""
-        return next(self.select(Query(ids=[event_id]), limit=1), None)
-
-    def unique_id(self, seen: Seen) -> str:
-        """The event's name across servers."""
-        return unique_id(event_server(seen.row.extra), self.epoch, seen.row.id)
+        seen = next(self.select(Query(ids=[event_id]), limit=1), None)
+        if seen is None:
+            return None
+        row = seen.row
+        return Shown(
+            event=seen.legacy(),
+            state=str(seen.state),
+            event_unique_id=unique_id(event_server(row.extra), self.epoch, row.id),
+            destination=seen.destination,
+            recorded=_seconds(row.recorded),
+            attempts=row.attempts,
+            due=_seconds(row.due),
+            first_failed=_seconds(row.first_failed),
+            last_failed=_seconds(row.last_failed),
+            last_error=row.error,
+        )
 
     def _judge(self, query: Query, row: Listed, router: Router) -> Seen | None:
         index = router.route(row.event_type, row.mail_class)
@@ -121,6 +146,10 @@ class Inspection:
         name = route.name if route else ""
         if query.state is not None and state is not query.state:
             return None
-        if query.destination and query.destination != name and not (query.destination == "__legacy__" and route):
+        if query.destination and query.destination != name and not (query.destination == LEGACY and route):
             return None
         return Seen(row, state, name)
+
+
+def _seconds(milliseconds: int) -> float | None:
+    return milliseconds / 1000 if milliseconds else None

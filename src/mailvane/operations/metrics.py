@@ -23,7 +23,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 METRICS: Mapping[str, str] = {
     "mailvane_recorded_total": "Events recorded since this process started",
     "mailvane_delivered_total": "Events that the destination took",
-    "mailvane_dropped_total": "Events removed because the configuration drops them",
+    "mailvane_dropped_total": "Events removed because the configuration drops them, since the queue was made",
     "mailvane_failed_total": "Attempts that failed, by class of failure",
     "mailvane_delivery_seconds": "How long attempts took that delivered",
     "mailvane_waiting": "Events in the queue: waiting, in flight, deferred and left",
@@ -77,6 +77,7 @@ class Readings:
     deferred: int = 0
     config_stale: bool = False
     destinations: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+    dropped: int = 0
 
 
 class Metrics:
@@ -84,16 +85,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.recorded_total = 0
-        self.dropped_total = 0
         self.tallies: dict[str, Tally] = {}
 
     def recorded(self, events: int) -> None:
         """So many events were recorded."""
         self.recorded_total += events
-
-    def dropped(self, events: int) -> None:
-        """So many were removed by `drop_from_queue`."""
-        self.dropped_total += events
 
     def tally(self, destination: str) -> Tally:
         """The counters of a destination, to be kept by its lane; the same ones for the same name."""
@@ -144,7 +140,7 @@ class _Collector:
         recorded = counter("mailvane_recorded_total")
         recorded.add_metric((), metrics.recorded_total)
         dropped = counter("mailvane_dropped_total")
-        dropped.add_metric((), metrics.dropped_total)
+        dropped.add_metric((), readings.dropped)
         delivered = counter("mailvane_delivered_total", ("destination",))
         failed = counter("mailvane_failed_total", ("destination", "class"))
         seconds = HistogramMetricFamily(

@@ -15,7 +15,8 @@ class LegacyPlans:
     def __init__(self, file: LegacyFile, keep: Callable[[str], None]) -> None:
         self._file = file
         self._keep = keep
-        self._given: Plan | None = None
+        self.plan: Plan | None = None
+        """The last good plan, None if there never was one."""
         self.state = ConfigState("none")
         self.warnings: tuple[str, ...] = ()
 
@@ -29,9 +30,9 @@ class LegacyPlans:
         self.state, self.warnings = look.state, look.warnings
         if look.keep is not None:
             self._keep(look.keep)
-        if look.plan is None or look.plan is self._given:
+        if look.plan is None or look.plan is self.plan:
             return None
-        self._given = look.plan
+        self.plan = look.plan
         return look.plan
 
     def _tell(self, state: ConfigState) -> None:

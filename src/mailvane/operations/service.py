@@ -5,8 +5,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import TypeVar
 
 import msgspec
@@ -26,9 +27,10 @@ from mailvane.events.codecs import StoredForm
 from mailvane.operations.inspection import Inspection, Query
 from mailvane.operations.metrics import Metrics, Readings, Standing
 from mailvane.operations.plans import LegacyPlans
+from mailvane.operations.routes import PAUSED, names_of, paused_in, routes_of, with_paused
 from mailvane.operations.status import Status, status
-from mailvane.processor.plan import Plan
-from mailvane.processor.run import Processor
+from mailvane.processor.plan import LEGACY, Plan
+from mailvane.processor.run import Processor, RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Filter
@@ -101,6 +103,7 @@ class Service:
         self._lock = lock
         places = places_of(settings)
         self.queue = SQLiteQueue(places.database, Ballast(places.ballast), asyncio.get_running_loop())
+        self._pausing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self.intake: Intake | None = None
         self.plans: LegacyPlans | None = None
@@ -113,13 +116,17 @@ class Service:
         self.intake.gate()
         for problem in switches.problems:
             log.warning("%s", problem)
+        # A file given for this process alone is never the last good one of others.
+        keep = self._keep_legacy if config is None else _forget
         file = config or LegacyFile(self.settings.legacy_file, await self.queue.kept("legacy"), self.clock)
-        self.plans = LegacyPlans(file, lambda text: self._keep("legacy", text))
+        self.plans = LegacyPlans(file, keep)
         if deliver:
-            paused = msgspec.json.decode(await self.queue.kept("paused") or "[]", type=list[str])
+            paused = paused_in(await self.queue.kept(PAUSED))
             self.processor = Processor(
                 self.queue, self.plans, self._connect, self.clock, system_chance(), self.metrics.tally, paused
             )
+        else:
+            self.plans.look()
         self.queue.on_commit = self._committed
 
     def _connect(self, target: HttpPost) -> Destination:
@@ -139,6 +146,9 @@ class Service:
         self.metrics.recorded(len(events))
         if self.processor is not None:
             self.processor.committed(first, events)
+
+    def _keep_legacy(self, text: str) -> None:
+        self._keep("legacy", text)
 
     def _keep(self, name: str, value: str) -> None:
         async def keep() -> None:
@@ -233,11 +243,18 @@ class Service:
             await self.queue.oldest(),
             await self.queue.deferred(),
             self.clock.wall(),
-            self.processor.routes() if self.processor is not None else None,
+            await self.routes(),
             self.plans.state,
             self.trouble,
             [*self.intake.switches.problems, *self.plans.warnings],
+            delivering=self.processor is not None,
         )
+
+    async def routes(self) -> list[RouteStatus]:
+        """The destinations as people see them."""
+        if self.processor is not None:
+            return self.processor.routes()
+        return await self.inspect(lambda inspection: routes_of(inspection.reader, inspection.plan))
 
     async def exposition(self) -> bytes:
         """The metrics, in Prometheus's text format."""
@@ -249,6 +266,7 @@ class Service:
                 oldest_seconds=report.queue.oldest_seconds,
                 in_flight=report.queue.in_flight or 0,
                 deferred=report.destinations[0].retries,
+                dropped=report.books.dropped,
                 config_stale=report.config.state != "current",
                 destinations={
                     r.destination: Standing(
@@ -262,7 +280,7 @@ class Service:
     async def inspect(self, read: Callable[[Inspection], T]) -> T:
         """Reads the queue for people, beside the event loop."""
         flying = self.processor.in_flight() if self.processor is not None else set[int]()
-        plan = self.processor.plan if self.processor is not None else Plan()
+        plan = self._plan
 
         def work() -> T:
             reader = SQLiteReader(self.queue.path)
@@ -273,10 +291,17 @@ class Service:
 
         return await asyncio.to_thread(work)
 
+    @property
+    def _plan(self) -> Plan:
+        """The plan in force; with nobody delivering, the one that would be."""
+        if self.processor is not None:
+            return self.processor.plan
+        return (self.plans.plan if self.plans is not None else None) or Plan()
+
     async def drop(self, query: Query) -> int:
         """Deletes what is meant, as a person would by SQL; returns how many."""
         deleted = 0
-        for ids in await self._ids(query):
+        async for ids in self._ids(query):
             deleted += await self.queue.delete(Filter(ids=ids))
         return deleted
 
@@ -287,12 +312,44 @@ class Service:
             due = await self.queue.retry(Filter(), now)
         else:
             due = 0
-            for ids in await self._ids(query):
+            async for ids in self._ids(query):
                 due += await self.queue.retry(Filter(ids=ids), now)
         if self.processor is not None:
             self.processor.retry()
         return due
 
-    async def _ids(self, query: Query) -> list[tuple[int, ...]]:
-        ids = await self.inspect(lambda inspection: list(inspection.ids(query)))
-        return [tuple(ids[at : at + ACT_LIMIT]) for at in range(0, len(ids), ACT_LIMIT)]
+    async def pause(self, name: str) -> list[str]:
+        """Pauses the destinations of this name (`__legacy__`: all), over restarts too; returns their names."""
+        if self.processor is not None:
+            return await self.processor.pause(name)
+        return await self._keep_paused(name, True)
+
+    async def resume(self, name: str) -> list[str]:
+        """Resumes the destinations of this name (`__legacy__`: all); returns their names."""
+        if self.processor is not None:
+            return await self.processor.resume(name)
+        return await self._keep_paused(name, False)
+
+    async def _keep_paused(self, name: str, pause: bool) -> list[str]:
+        names = sorted(n for n in names_of(self._plan) if name in {LEGACY, n})
+        async with self._pausing:  # no other act between reading and writing
+            kept = await self.queue.kept(PAUSED)
+            # As the processor does: to resume all means also those that are in no plan now.
+            changed = paused_in(kept) if name == LEGACY and not pause else names
+            await self.queue.keep(PAUSED, with_paused(kept, changed, pause))
+        return names
+
+    async def _ids(self, query: Query) -> AsyncIterator[tuple[int, ...]]:
+        """The ids of what is meant and there now, as many at a time as are changed at once."""
+        after, last = 0, await self.queue.last_id()
+
+        def page(inspection: Inspection) -> list[int]:
+            return list(islice(takewhile(lambda i: i <= last, inspection.ids(query, after)), ACT_LIMIT))
+
+        while ids := await self.inspect(page):
+            yield tuple(ids)
+            after = ids[-1]
+
+
+def _forget(text: str) -> None:
+    """Keeps nothing."""

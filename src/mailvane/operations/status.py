@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import msgspec
 
 from mailvane.configuration.watch import ConfigState
+from mailvane.processor.plan import LEGACY
 from mailvane.processor.run import RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.contract import Books
-
-LEGACY = "__legacy__"
 
 
 class RouteReport(msgspec.Struct, frozen=True):
@@ -76,29 +75,30 @@ def status(
     oldest: int | None,
     deferred: int,
     now: float,
-    routes: Sequence[RouteStatus] | None,
+    routes: Sequence[RouteStatus],
     config: ConfigState,
     trouble: str = "",
     problems: Sequence[str] = (),
+    delivering: bool = True,
 ) -> Status:
     """Puts the report together.
 
-    `oldest` is as Queue.oldest gives it, `now` in seconds (wall clock), `routes` None when nobody delivers.
+    `oldest` is as Queue.oldest gives it, `now` in seconds (wall clock); `delivering` is whether anybody does.
     """
     age = None if oldest is None else max(0.0, round(now - oldest / 1000, 3))
-    reports = [RouteReport(r.destination, str(r.state), r.last_error, r.deferred, r.in_flight) for r in routes or ()]
+    reports = [RouteReport(r.destination, str(r.state), r.last_error, r.deferred, r.in_flight) for r in routes]
     legacy = DestinationReport(
         name=LEGACY,
         first_attempt=max(0, books.waiting - deferred),
         retries=deferred,
-        state=str(_worst(routes or (), deferred)),
+        state=str(_worst(routes, deferred)),
         oldest_seconds=age,
         last_error=next((r.last_error for r in reports if r.last_error), ""),
         routes=reports,
     )
     return Status(
         destinations=[legacy],
-        queue=QueueReport(books.waiting, age, None if routes is None else sum(r.in_flight for r in reports)),
+        queue=QueueReport(books.waiting, age, sum(r.in_flight for r in reports) if delivering else None),
         books=BooksReport(books.recorded, books.delivered, books.dropped, books.deleted, books.waiting),
         config=ConfigReport(config.kind, config.since, config.report),
         trouble=trouble,

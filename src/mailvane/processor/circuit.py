@@ -137,19 +137,15 @@ def step(health: Health, signal: Signal, now: float, rest: float = 0.0) -> Healt
 class Circuit:
     """The circuit of one destination. What changes it answers the new `Health`, or None when it stays as it was."""
 
-    __slots__ = ("_closed", "_in_a_row", "_probe", "_window", "health")
+    __slots__ = ("_in_a_row", "_probe", "_window", "closed", "health")
 
     def __init__(self) -> None:
         self.health = Health()
-        self._closed = True
+        self.closed = True
+        """Whether events may flow."""
         self._in_a_row: set[int] = set()
         self._window = 0  # the last attempts, one bit each, 1 for failed, the youngest lowest
         self._probe: int | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether events may flow."""
-        return self._closed
 
     def wait(self, now: float) -> float | None:
         """Seconds until a probe may go, 0.0 for now; None when none may (closed, one is under way, gone, paused)."""
@@ -163,7 +159,7 @@ class Circuit:
 
     def succeeded(self, event: int, now: float) -> Health | None:
         """An attempt ended well."""
-        if self._closed:
+        if self.closed:
             # Shifting zeroes into zero changes nothing, so that a healthy endpoint costs two comparisons.
             if self._window:
                 self._window = (self._window << 1) & _MASK
@@ -183,7 +179,7 @@ class Circuit:
             return self._signal(Signal.PROBE_FAILED, now, rest)
         if rest:
             return self._signal(Signal.REST, now, rest)
-        if not self._closed:
+        if not self.closed:
             return None
         self._in_a_row.add(event)
         self._window = ((self._window << 1) | 1) & _MASK
@@ -212,10 +208,10 @@ class Circuit:
         self.health = after = step(before, signal, now, rest)
         if after == before:
             return None
-        self._closed = after.state is State.CLOSED
+        self.closed = after.state is State.CLOSED
         if after.state is not State.PROBING:
             self._probe = None
-        if self._closed:
+        if self.closed:
             # What was counted belongs to the time before; it starts afresh.
             self._in_a_row.clear()
             self._window = 0

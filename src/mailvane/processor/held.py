@@ -50,10 +50,16 @@ class Held:
         """Whether an id that a read brought may be taken."""
         return event_id not in self._ids and event_id not in self._released
 
-    def take(self, row: Row) -> None:
-        size = size_of(row)
+    def take(self, row: Row) -> int:
+        """Holds an event; answers what it counts."""
+        size = len(row.body) + len(row.extra)
         self._ids[row.id] = size
         self.size += size
+        return size
+
+    def size_of(self, event_id: int) -> int:
+        """What a held event counts."""
+        return self._ids[event_id]
 
     def take_id(self, event_id: int) -> None:
         """Holds an event without its body."""

@@ -140,8 +140,9 @@ class Lane:
 
     def offer_old(self, row: Row) -> bool:
         """Takes an event that was read from the queue, if there is room."""
-        takes = self.wants_probe or (self.open if row.attempts else self.takes_new)
-        if not takes or self._full(row):
+        if not (self.open if row.attempts else self.takes_new) and not self.wants_probe:
+            return False
+        if self._full(row):
             return False
         self.window.take(row, fresh=False)
         return True
@@ -168,11 +169,13 @@ class Lane:
         if not self.open:
             self._probe()
             return
-        while len(self.in_flight) < self.limit.value:
+        in_flight, send = self.in_flight, self._destination.send
+        while len(in_flight) < self.limit.value:
             row = self._next()
             if row is None:
                 break
-            self._send(row)
+            in_flight[row.id] = row
+            send((_outgoing(row),), self._done)
 
     def _probe(self) -> None:
         if self._stopped or self._settler.trouble or self.in_flight or not self.waiting:
@@ -180,17 +183,14 @@ class Lane:
         now = self._clock.monotonic()
         if self.circuit.wait(now) == 0.0 and (row := self._next()) is not None:
             self.circuit.probe(row.id, now)
-            self._send(row)
+            self.in_flight[row.id] = row
+            self._destination.send((_outgoing(row),), self._done)
 
     def _next(self) -> Row | None:
         row = self.window.next()
         if self.window.stale:
             self._changed()
         return row
-
-    def _send(self, row: Row) -> None:
-        self.in_flight[row.id] = row
-        self._destination.send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
 
     def _done(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
         for sent, outcome in zip(batch, outcomes, strict=True):
@@ -207,7 +207,8 @@ class Lane:
             if self.limit.answered(outcome.seconds, outstanding) and self.limit.connections > self._allowed:
                 # Fewer at a time leaves connections idle, and idle ones end by themselves.
                 self._allow()
-            self._health(self.circuit.succeeded(sent.id, 0.0))
+            if (health := self.circuit.succeeded(sent.id, 0.0)) is not None:
+                self._health(health)
         self.pump()
         if self.waiting * 2 <= WINDOW:
             self._hungry(self)
@@ -290,3 +291,7 @@ class Lane:
     def state(self) -> DestinationState:
         """What people see."""
         return state_of_destination(self.circuit.health.state, self.deferred)
+
+
+def _outgoing(row: Row) -> Outgoing:
+    return Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued)

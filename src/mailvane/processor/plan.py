@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from mailvane.destinations.contract import HttpPost
 
+LEGACY = "__legacy__"
+"""What people call the legacy configuration: all its destinations."""
+
 
 @dataclass(frozen=True)
 class Drop:

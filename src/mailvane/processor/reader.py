@@ -180,44 +180,45 @@ class Reader:
         to stop before it.
         """
         after, upto = ranges.first()
-        routing = self.routing
-        taken: list[tuple[Place | Row, Lane]] = []
+        routing, admits = self.routing, self._held.admits
+        wanted: dict[int, Lane] = {}
+        refused: list[tuple[int, Lane]] = []
         self._held.begin_read()
         try:
             size = min(max(room, SMALLEST_PAGE), PAGE)
             found = await (self._queue.read(after, size) if dense else self._queue.scan(after, SCAN))
             if routing is not self.routing:
                 return _Look(True)
-            passed, seen = upto if not found else after, 0
+            passed, seen, taken = upto if not found else after, 0, 0
             for place in found:
                 if place.id > upto:
                     passed = upto
                     break
                 seen += 1
-                if self._held.admits(place.id):
+                if admits(place.id):
                     lane = judge(place)
                     if lane is False:
                         break
                     if isinstance(lane, Lane):
-                        taken.append((place, lane))
+                        taken += 1
+                        if not isinstance(place, Row):
+                            wanted[place.id] = lane
+                        elif not lane.offer_old(place):
+                            refused.append((place.id, lane))
                 passed = place.id
             ranges.passed(after, passed)
-            rows = {p.id: p for p, _ in taken if isinstance(p, Row)}
-            if missing := [p.id for p, _ in taken if not isinstance(p, Row)]:
-                rows = {row.id: row for row in await self._queue.fetch(missing)}
+            for row in await self._queue.fetch(list(wanted)) if wanted else ():
                 if routing is not self.routing:
                     return _Look(True)
-            refused = 0
-            for place, lane in taken:
-                row = rows.get(place.id)
-                if row is not None and self._held.admits(row.id) and not lane.offer_old(row):
-                    lane.backlog.add(row.id - 1, row.id)
-                    refused += 1
+                if admits(row.id) and not wanted[row.id].offer_old(row):
+                    refused.append((row.id, wanted[row.id]))
+            for event_id, lane in refused:
+                lane.backlog.add(event_id - 1, event_id)
         finally:
             self._held.end_read()
         # A page of which everything was refused will be refused again until there is room.
-        worked = passed > after and not (0 < refused == len(taken))
-        return _Look(worked, len(taken) * 2 >= seen if seen >= SMALLEST_PAGE else None)
+        worked = passed > after and not (0 < len(refused) == taken)
+        return _Look(worked, taken * 2 >= seen if seen >= SMALLEST_PAGE else None)
 
 
 @dataclass(frozen=True)

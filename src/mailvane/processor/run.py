@@ -18,7 +18,7 @@ from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
 from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
 from mailvane.processor.lane import Counts, Lane
-from mailvane.processor.plan import Plan
+from mailvane.processor.plan import LEGACY, Plan
 from mailvane.processor.reader import Reader
 from mailvane.processor.routing import Router
 from mailvane.processor.settle import Settler
@@ -28,11 +28,8 @@ from mailvane.processor.ways import Routing, Way
 from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
 
 SAFETY_NET = 1.0
-UPKEEP_EVERY = 60.0
 ALL = "__legacy__"
-"""What people call the legacy configuration: all its destinations."""
-CLOCK_STEP = 1.0
-"""Seconds by which the wall clock may move against the monotonic one between two runs, and was not set."""
+"""The legacy configuration as one destination: all of its destinations."""
 
 log = logging.getLogger("mailvane.processor")
 
@@ -296,12 +293,12 @@ class Processor:
         chosen = self._named(name)
         for lane in chosen:
             lane.resume()
-        if name == ALL:  # those that were paused and are in no plan now are meant, too
+        if name == LEGACY:  # those that were paused and are in no plan now are meant, too
             self._paused.clear()
         return await self._keep_paused(chosen, self._paused.difference)
 
     def _named(self, name: str) -> list[Lane]:
-        return [lane for lane in self._lanes.values() if name in {ALL, lane.name}]
+        return [lane for lane in self._lanes.values() if name in {LEGACY, lane.name}]
 
     async def _keep_paused(self, chosen: Sequence[Lane], change: Callable[[set[str]], set[str]]) -> list[str]:
         names = {lane.name for lane in chosen}

@@ -61,18 +61,6 @@ def next_delay(failure: Failure, attempts: int, retry_after: str, now: float, ch
     return wait * (1 + JITTER * chance.random())
 
 
-def pull_back(due: float, now: float, failed: float | None = None) -> float:
-    """The due time that holds when the wall clock was set back since `due` was written (NTP, a person, a restore).
-
-    `failed` is when the event failed last, if that is known: a failure in the future shows how far the clock went back,
-    and the wait that was meant is kept. Without it only what no schedule could have asked for is seen: a due time
-    further away than `FARTHEST` becomes one an hour away. Applied again it changes nothing.
-    """
-    if failed is not None and failed > now:
-        due -= failed - now
-    return due if due <= now + FARTHEST else now + CAP
-
-
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _DATES = (

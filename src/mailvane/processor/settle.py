@@ -1,6 +1,6 @@
 """Makes durable what happened: one transaction for a batch of outcomes.
 
-At once when little happens, every 30 ms under load. While settling fails (a full disk) nothing is attempted anywhere:
+At once when little happens, every 50 ms under load. While settling fails (a full disk) nothing is attempted anywhere:
 an event that was delivered and cannot be removed would be delivered again. Then it is tried again every second.
 """
 
@@ -13,7 +13,7 @@ from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.processor.held import Held
 from mailvane.queue.contract import Failed, OwnedQueue, Settlement
 
-EVERY = 0.03
+EVERY = 0.05
 AGAIN = 1.0
 
 log = logging.getLogger("mailvane.processor")

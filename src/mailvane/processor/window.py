@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence, Set
 
 from mailvane.clock import Clock
-from mailvane.processor.held import Held, size_of
+from mailvane.processor.held import Held
 from mailvane.queue.contract import Row
 
 STALE = 1.0
@@ -23,7 +23,7 @@ class Window:
         self.stale = False
         """Whether what waits must be looked up again before it is sent."""
         self._held = held
-        self._clock = clock
+        self._monotonic = clock.monotonic
         self._fresh: deque[tuple[Row, float]] = deque()
         self._old: deque[tuple[Row, float]] = deque()
         self._turn_of_fresh = True
@@ -38,21 +38,19 @@ class Window:
 
     def take(self, row: Row, fresh: bool) -> None:
         """Holds a row until it is sent or given back."""
-        self._held.take(row)
-        self.size += size_of(row)
-        (self._fresh if fresh else self._old).append((row, self._clock.monotonic()))
+        self.size += self._held.take(row)
+        (self._fresh if fresh else self._old).append((row, self._monotonic()))
 
     def ended(self, row: Row) -> None:
-        """A row that was taken is no longer in hand."""
-        self.size -= size_of(row)
+        """A row that was taken is no longer in hand; it is still held."""
+        self.size -= self._held.size_of(row.id)
 
     def next(self) -> Row | None:
         """One that is new, one that is old; None if nothing waits, or what is next must be looked up again."""
-        first, second = (self._fresh, self._old) if self._turn_of_fresh else (self._old, self._fresh)
-        queue = first or second
+        queue = (self._fresh or self._old) if self._turn_of_fresh else (self._old or self._fresh)
         if not queue:
             return None
-        if self._clock.monotonic() - queue[0][1] > STALE:
+        if self._monotonic() - queue[0][1] > STALE:
             self.stale = True
             return None
         self._turn_of_fresh = queue is self._old

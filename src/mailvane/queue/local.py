@@ -42,7 +42,7 @@ class BallastedStore:
     def idle(self) -> None:
         """An owner keeps everything as it is."""
 
-    def append(self, groups: Sequence[Group]) -> list[list[int]]:
+    def append(self, groups: Sequence[Group]) -> list[Answer]:
         if not self.ballast.make():
             raise DiskFull(f"the disk is full: no room for {self.ballast.path}; make room, nothing was recorded")
         try:
@@ -92,6 +92,9 @@ class SQLiteQueue:
         self.path = path
         self.on_commit: Callable[[int, Sequence[StoredForm]], None] | None = None
         """Called after each commit, in the loop's thread, with the first id and the events, in the order of ids."""
+        self.refused = ""
+        """Why the last append failed; "" after one that did not, or once `tried` found that it can be written again."""
+        self._trial: asyncio.Task[None] | None = None
         self._loop = loop
         try:
             self._store, self.epoch, self.term = _take_over(path, ballast)
@@ -137,6 +140,8 @@ class SQLiteQueue:
             self._loop.call_soon_threadsafe(call)
 
     def _committed(self, answered: Answered) -> None:
+        for _, answer in answered:
+            self.refused = str(answer) if isinstance(answer, QueueUnavailable) else ""
         if self.on_commit is None:
             return
         first, events = 0, list[StoredForm]()
@@ -217,6 +222,25 @@ class SQLiteQueue:
 
     async def keep(self, name: str, value: str) -> None:
         await self._ordered(lambda: self._store.writer.keep(name, value))
+
+    async def tried(self, within: float) -> str:
+        """Why the queue cannot be written, "" if it can; after an append that failed it is tried, for so many seconds.
+
+        What holds the queue may hold a trial for long: there is one at a time.
+        """
+        if self.refused:
+            if self._trial is None or self._trial.done():
+                self._trial = self._loop.create_task(self._try())
+            await asyncio.wait([self._trial], timeout=within)
+        return self.refused
+
+    async def _try(self) -> None:
+        try:
+            await self.keep("tried", "")
+        except (QueueUnavailable, OwnershipLost) as e:
+            self.refused = str(e)
+        else:
+            self.refused = ""
 
     async def select(self, which: Filter, after: int, limit: int) -> list[Listed]:
         return await asyncio.to_thread(self._aside, lambda reader: reader.select(which, after, limit))

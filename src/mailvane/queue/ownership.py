@@ -93,9 +93,14 @@ class Lock:
     def release(self) -> None:
         with _no_fork:
             if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
-                _held.discard(self)
+                # A child forked a moment ago may not have closed its copy yet: closing ours would not be enough.
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+                self._forget()
+
+    def _forget(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
+        _held.discard(self)
 
     def holder(self) -> Holder | None:
         """Who holds it, as far as the file tells."""
@@ -120,7 +125,7 @@ _no_fork = threading.Lock()
 def _forget_in_child() -> None:
     _no_fork.release()
     for lock in list(_held):
-        lock.release()
+        lock._forget()  # pyright: ignore[reportPrivateUsage]  # not released: it is the parent's
 
 
 os.register_at_fork(before=_no_fork.acquire, after_in_parent=_no_fork.release, after_in_child=_forget_in_child)

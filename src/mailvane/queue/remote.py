@@ -1,7 +1,6 @@
 """Talking to the process that owns a SQLite queue: its HTTP API, on the Unix socket in home."""
 
 import http.client
-import os
 import socket
 from collections.abc import Sequence
 
@@ -9,9 +8,8 @@ import msgspec
 
 from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
+from mailvane.queue.sockets import within_limit
 
-SOCKET_PATH_LIMIT = 107
-"""Bytes that the path of a Unix socket may have."""
 TIMEOUT = 60.0
 POST_EVENTS = 1_000
 POST_BYTES = 1024 * 1024
@@ -43,7 +41,8 @@ class _UnixConnection(http.client.HTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         sock.settimeout(self.timeout)
         try:
-            sock.connect(self._path)
+            with within_limit(self._path) as path:
+                sock.connect(path)
         except BaseException:
             sock.close()
             raise
@@ -69,8 +68,6 @@ class OwnerClient:
 
     def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> tuple[int, bytes]:
         if self._connection is None:
-            if len(os.fsencode(self._path)) > SOCKET_PATH_LIMIT:
-                raise NobodyThere(f"{self._path}: a socket's path may have {SOCKET_PATH_LIMIT} bytes; move the home")
             connection = _UnixConnection(self._path, self._timeout)
             try:
                 connection.connect()

@@ -59,6 +59,7 @@ class ShortStore:
         self._store: BallastedStore | None = None
         self._broken: Broken | None = None
         self._taken_at = self._rest_until = 0.0
+        self._forbidden = False
         self._looked_at = False
         """Whether the file was looked at since the lock was taken."""
         self._client = OwnerClient(places.socket)
@@ -137,6 +138,10 @@ class ShortStore:
             except (NobodyThere, OwnerLost):
                 # Either a command of a moment has it (it has no socket, and will be done soon), or an owner is on its
                 # way up or down. What `do` does may be done over.
+                if self._forbidden:
+                    raise QueueUnavailable(
+                        f"{self._places.lock}: this user may not open it, and no process answers for the queue"
+                    ) from None
                 if time.monotonic() > end:
                     holder = describe(self._lock.holder())
                     raise QueueUnavailable(f"the queue is in use by {holder}, which does not answer") from None
@@ -148,6 +153,10 @@ class ShortStore:
         time.sleep(max(0.0, self._rest_until - time.monotonic()))
         try:
             taken = self._lock.take()
+        except PermissionError:
+            # Another user's home: its owner, if there is one, may let us in by its socket.
+            self._forbidden = True
+            return False
         except OSError as e:
             raise QueueUnavailable(f"{self._places.lock}: {e.strerror}; is the home there, and ours to write?") from e
         if taken:

@@ -19,13 +19,14 @@ from mailvane.queue.contract import Settled, Settlement
 from mailvane.queue.migrate import refuse_newer
 from mailvane.queue.sqlite_errors import BUSY_MS, Broken, DiskFull, sync, told
 from mailvane.queue.statements import statements
+from mailvane.queue.writer import Answer, Group
 
 SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """First versions without the WAL-reset bug: of the newest line, and of two older ones."""
 PAGE = 4_096
 CHECKPOINT_PAGES = 4_000
 TOKEN_LIFE_MS = 120_000
-SETTLE_LIMIT = 1_000
+SETTLE_LIMIT = 2_500
 """Ids in one transaction: what it writes must fit into the ballast."""
 
 _SQL = statements("sqlite.sql")
@@ -90,35 +91,35 @@ class SQLiteWriter:
             refuse_newer(self._db, self.path)
         return True
 
-    def append(self, groups: Sequence[tuple[Sequence[StoredForm], str]]) -> list[list[int]]:
+    def append(self, groups: Sequence[Group]) -> list[Answer]:
         """Adds groups of events, each with its token ("" for none), in one transaction; answers with their ids.
 
-        The ids of a group are contiguous: nobody else writes meanwhile.
+        The ids of a group are contiguous: nobody else writes meanwhile. A token that came with another number of
+        events before is refused, and nothing of that group added.
         """
         now = int(time.time() * 1000)
-        firsts: list[int] = []
+        known: dict[str, tuple[int, int]] = {}
         fresh: list[StoredForm] = []
-        new_tokens: dict[str, int] = {}
+        places: list[int] = []
         with self._transaction() as db:
             for events, token in groups:
+                places.append(len(fresh))
                 if token and (found := db.execute(_SQL["token_is_in"], (token,)).fetchone()):
-                    firsts.append(int(str(found[0])))
-                    continue
-                if token in new_tokens:  # asked again before the first time was through: both came into this commit
-                    firsts.append(-new_tokens[token])
-                    continue
-                if token:
-                    new_tokens[token] = len(fresh)
-                firsts.append(-len(fresh))  # its place among the fresh ones, until their ids are known
-                fresh += events
+                    known[token] = (int(str(found[0])), int(str(found[1])))
+                elif token not in known:  # else asked again before the first time was through: both in this commit
+                    if token:
+                        known[token] = (-len(fresh), len(events))
+                    fresh += events
             self._insert(db, fresh, now)
             first = db.last_insert_rowid() - len(fresh) + 1
-            for token, place in new_tokens.items():
-                db.execute(_SQL["remember_token"], (token, now, first + place))
+            for token, (at, n) in known.items():
+                if at <= 0:
+                    known[token] = (first - at, n)
+                    db.execute(_SQL["remember_token"], (token, now, first - at, n))
             db.execute(_SQL["add_to_book"], (len(fresh), "recorded"))
         return [
-            list(range(at, at + len(events)))
-            for at, (events, _) in zip((f if f > 0 else first - f for f in firsts), groups, strict=True)
+            _ids(*known.get(token, (first + place, len(events))), len(events))
+            for place, (events, token) in zip(places, groups, strict=True)
         ]
 
     def _insert(self, db: apsw.Connection, events: Sequence[StoredForm], now: int) -> None:
@@ -270,6 +271,12 @@ class SQLiteWriter:
         except Broken as e:
             self.broken = str(e)
             raise
+
+
+def _ids(first: int, n: int, asked: int) -> Answer:
+    if n != asked:
+        return QueueUnavailable(f"this token came with {n} events before, now with {asked}: nothing was recorded")
+    return list(range(first, first + n))
 
 
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:

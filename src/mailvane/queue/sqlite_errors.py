@@ -30,7 +30,7 @@ def told(path: str) -> Generator[None, None, None]:
     try:
         yield
     except apsw.FullError as e:
-        raise DiskFull(f"no room on the disk for {path}: make room; nothing was recorded") from e
+        raise DiskFull(f"no room on the disk for {path}: make room") from e
     except apsw.BusyError as e:
         raise QueueUnavailable(
             f"{path} was locked for {BUSY_MS // 1000} s by {who_holds(path)}: end its transaction"
@@ -39,7 +39,7 @@ def told(path: str) -> Generator[None, None, None]:
         raise QueueUnavailable(f"{path} is no SQLite database: put it aside, or name another file by `queue`") from e
     except (apsw.IOError, apsw.CorruptError) as e:
         if getattr(e, "extendedresult", 0) in _NO_ROOM:
-            raise DiskFull(f"{path} cannot be written ({e}): make room; nothing was recorded") from e
+            raise DiskFull(f"{path} cannot be written ({e}): make room") from e
         raise Broken(f"{path}: {e}: disk or file are at fault; look at the system's log, then start again") from e
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as e:
         raise QueueUnavailable(f"{path} cannot be written: {e}") from e

@@ -55,6 +55,7 @@ class Intake:
             case Wanted.NO:
                 return None
             case Wanted.UNKNOWN:
-                raise QueueUnavailable(
-                    f"whether {event.event_type} is recorded is not known: " + "; ".join(self.switches.problems)
-                )
+                unknown, why = f"whether {event.event_type} is recorded is not known", "; ".join(self.switches.problems)
+                if unknown not in why:  # a file that is empty for a moment is no problem yet
+                    why = f"{unknown}: {why or 'its control file is empty'}"
+                raise QueueUnavailable(why)

@@ -199,10 +199,10 @@ class Switches:
 
     def _without_directory(self) -> Gate:
         known = any(w.known is not None for w in self._files)
-        holds = "the last known switches go on" if known else "no type is recorded"
+        holds = "the last known switches go on" if known else "no switch is known, so no event is taken"
         why = "is no folder" if self.directory.exists() else "is missing"
         self._problem = f"the control directory {self.directory} {why}; {holds}"
-        self._gate = self._make() if known else Gate()
+        self._gate = self._make()
         return self._gate
 
     def _make(self) -> Gate:

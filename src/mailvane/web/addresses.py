@@ -1,7 +1,7 @@
 """Every address of the API, once."""
 
 from mailvane.events.catalogue import Event
-from mailvane.operations.inspection import Query
+from mailvane.operations.inspection import Query, Shown
 from mailvane.operations.status import Status
 from mailvane.web import events, health, inspect
 from mailvane.web.declaring import Address, Body, Outcome, Parameter
@@ -60,7 +60,7 @@ ADDRESSES: tuple[Address, ...] = (
         about="One event in the queue, with what is known of its attempts",
         handler=inspect.show,
         parameters=(Parameter("id", "the event's id", "integer", in_path=True),),
-        outcomes=(Outcome(200, "the event", inspect.Shown),),
+        outcomes=(Outcome(200, "the event", Shown),),
     ),
     Address(
         method="POST",

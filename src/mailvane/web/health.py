@@ -10,6 +10,8 @@ from mailvane.operations.metrics import CONTENT_TYPE
 from mailvane.web.answers import answer
 from mailvane.web.api import Api
 
+TRY_WITHIN = 1.0
+
 
 class Alive(msgspec.Struct, frozen=True):
     """The process answers."""
@@ -29,7 +31,7 @@ async def healthz(api: Api, request: Request) -> Response:
 
 
 async def readyz(api: Api, request: Request) -> Response:
-    if trouble := api.trouble:
+    if trouble := api.trouble or await api.service.queue.tried(TRY_WITHIN):
         return answer(Ready(False, trouble), HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
     return answer(Ready(True))
 

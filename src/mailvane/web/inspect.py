@@ -9,8 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailvane.operations.inspection import Inspection, Query, Seen
-from mailvane.processor.run import Processor
+from mailvane.operations.inspection import Inspection, Query
 from mailvane.web.answers import Refused, answer, sent
 from mailvane.web.api import Api
 from mailvane.web.bodies import Form
@@ -52,21 +51,6 @@ class Counted(msgspec.Struct, frozen=True):
     """How many events there are."""
 
     count: int
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """One event, and all that is known of its way. Times are seconds since the Unix epoch, null for never."""
-
-    event: dict[str, object]
-    state: str
-    event_unique_id: str
-    destination: str
-    recorded: float | None
-    attempts: int
-    due: float | None
-    first_failed: float | None
-    last_failed: float | None
-    last_error: str
 
 
 class Matched(msgspec.Struct, frozen=True):
@@ -123,7 +107,7 @@ async def show(api: Api, request: Request) -> Response:
     shown = None
     if event_id <= ID_MAX:
         async with api.looking:
-            shown = await api.service.inspect(lambda inspection: _shown(inspection, inspection.show(event_id)))
+            shown = await api.service.inspect(lambda inspection: inspection.show(event_id))
     if shown is None:
         raise Refused(HTTPStatus.NOT_FOUND, f"event {event_id} is not in the queue: delivered, dropped, or never there")
     return answer(shown)
@@ -142,13 +126,13 @@ async def drop(api: Api, request: Request) -> Response:
 
 
 async def pause(api: Api, request: Request) -> Response:
-    name, processor = await _named(api, request)
-    return _chosen(api, name, await processor.pause(name))
+    name = await _named(api, request)
+    return await _chosen(api, name, await api.service.pause(name))
 
 
 async def resume(api: Api, request: Request) -> Response:
-    name, processor = await _named(api, request)
-    return _chosen(api, name, await processor.resume(name))
+    name = await _named(api, request)
+    return await _chosen(api, name, await api.service.resume(name))
 
 
 def query_in(request: Request, others: tuple[str, ...] = ()) -> Query:
@@ -195,28 +179,6 @@ def _whole(request: Request, name: str, default: int, least: int, most: int) -> 
     return int(text)
 
 
-def _shown(inspection: Inspection, seen: Seen | None) -> Shown | None:
-    if seen is None:
-        return None
-    row = seen.row
-    return Shown(
-        event=seen.legacy(),
-        state=str(seen.state),
-        event_unique_id=inspection.unique_id(seen),
-        destination=seen.destination,
-        recorded=_seconds(row.recorded),
-        attempts=row.attempts,
-        due=_seconds(row.due),
-        first_failed=_seconds(row.first_failed),
-        last_failed=_seconds(row.last_failed),
-        last_error=row.error,
-    )
-
-
-def _seconds(milliseconds: int) -> float | None:
-    return milliseconds / 1000 if milliseconds else None
-
-
 async def _read(api: Api, request: Request, kind: type[T]) -> T:
     api.check_started()
     if body_form(request.scope["headers"]) is Form.LINES:
@@ -240,18 +202,13 @@ async def _meant(api: Api, request: Request, act: str) -> Query:
     return _checked(query)
 
 
-async def _named(api: Api, request: Request) -> tuple[str, Processor]:
-    name = (await _read(api, request, Named)).destination
-    processor = api.service.processor
-    if processor is None:
-        raise Refused(HTTPStatus.CONFLICT, "this process does not deliver, so nothing can be paused or resumed in it")
-    return name, processor
+async def _named(api: Api, request: Request) -> str:
+    return (await _read(api, request, Named)).destination
 
 
-def _chosen(api: Api, name: str, names: list[str]) -> Response:
+async def _chosen(api: Api, name: str, names: list[str]) -> Response:
     if not names:
-        processor = api.service.processor
-        known = ", ".join(route.destination for route in processor.routes()) if processor else ""
+        known = ", ".join([route.destination for route in await api.service.routes()])
         raise Refused(
             HTTPStatus.NOT_FOUND,
             f"no destination is called {name[:200]!r}; " + (f"there are {known}" if known else "there are none"),

@@ -19,7 +19,7 @@ from mailvane.configuration.places import places_of
 from mailvane.configuration.settings import Listen
 from mailvane.errors import MailvaneError
 from mailvane.operations.service import Service
-from mailvane.queue.remote import SOCKET_PATH_LIMIT
+from mailvane.queue.sockets import within_limit
 from mailvane.web.api import Api
 from mailvane.web.app import create_app
 from mailvane.web.protocol import Bounds, Connection, Door
@@ -75,7 +75,7 @@ class Running:
 async def serve(service: Service, tcp: bool = True, bounds: Bounds | None = None) -> Running:
     """Serves a service, best one that has started: until then it answers 503. The caller holds the queue's lock.
 
-    Raises CannotServe. A Unix socket whose path is too long is done without, and that is logged.
+    Raises CannotServe.
     """
     bounds = bounds or Bounds()
     api = Api(service)
@@ -99,12 +99,10 @@ async def serve(service: Service, tcp: bool = True, bounds: Bounds | None = None
         if tcp:
             servers.append(await _on_tcp(service.settings.http_listen, doors[0]))
             port = servers[0].sockets[0].getsockname()[1]
-        if (listener := _unix_listener(path)) is None:
-            path = ""
-        else:
-            servers.append(
-                await asyncio.get_running_loop().create_unix_server(doors[1].connection, sock=listener, backlog=BACKLOG)
-            )
+        listener = _unix_listener(path)
+        servers.append(
+            await asyncio.get_running_loop().create_unix_server(doors[1].connection, sock=listener, backlog=BACKLOG)
+        )
     except BaseException:
         for server in servers:
             server.close()
@@ -135,16 +133,8 @@ def _why_not(error: OSError) -> str:
             return error.strerror or str(error)
 
 
-def _unix_listener(path: str) -> socket.socket | None:
+def _unix_listener(path: str) -> socket.socket:
     """The socket in home, bound and closed to others but the group. What an ended process left there is replaced."""
-    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT:
-        log.warning(
-            "%s: the path of a socket may have %d bytes, so there is none: programs on this machine cannot record while"
-            " this runs, other than by http_listen; move the home to a shorter path",
-            path,
-            SOCKET_PATH_LIMIT,
-        )
-        return None
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         # Whoever made the one that is there has ended: it had queue.lock, which is ours now.
@@ -152,7 +142,8 @@ def _unix_listener(path: str) -> socket.socket | None:
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise CannotServe(f"{path} is in the way: it is no socket; remove it")
             os.unlink(path)
-        listener.bind(path)
+        with within_limit(path) as reachable:
+            listener.bind(reachable)
         os.chmod(path, 0o660)  # before anybody can connect, which takes `listen`
     except BaseException as e:
         listener.close()

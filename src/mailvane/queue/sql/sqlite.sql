@@ -6,11 +6,11 @@ BEGIN IMMEDIATE;
 UPDATE books SET n = n + ? WHERE name = ?;
 
 -- name: token_is_in
--- The first id of the group that came with a token.
-SELECT first FROM tokens WHERE token = ?;
+-- The first id of the group that came with a token, and how many events it had.
+SELECT first, n FROM tokens WHERE token = ?;
 
 -- name: remember_token
-INSERT INTO tokens VALUES (?, ?, ?);
+INSERT INTO tokens VALUES (?, ?, ?, ?);
 
 -- name: forget_tokens
 DELETE FROM tokens WHERE at < ?;

@@ -30,7 +30,7 @@ CREATE TABLE kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO kept VALUES ('epoch', lower(hex(randomblob(4))));
 
 -- Tokens of groups that were added lately, so that a producer who lost the answer can ask again.
-CREATE TABLE tokens (token TEXT PRIMARY KEY, at INTEGER NOT NULL, first INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE tokens (token TEXT PRIMARY KEY, at INTEGER NOT NULL, first INTEGER NOT NULL, n INTEGER NOT NULL) WITHOUT ROWID;
 
 -- The classic row, for people and their SQL. Generated columns would be computed at every INSERT; a view costs nothing.
 CREATE VIEW events AS SELECT
