@@ -122,18 +122,19 @@ class AsyncRecorder:
             ids += await self._append(session, group)
         return with_gaps(wanted, ids)
 
-    async def _append(self, session: Session, group: list[StoredForm]) -> list[int]:
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def _append(self, session: Session, group: list[StoredForm]) -> asyncio.Future[list[int]]:
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
         def answered(answer: Answer) -> None:
-            if not future.done():
+            if future.done():
+                return
+            if isinstance(answer, QueueUnavailable):
+                future.set_exception(answer)
+            else:
                 future.set_result(answer)
 
         session.writer.append(Appending(group, "", answered))
-        answer = await future
-        if isinstance(answer, QueueUnavailable):
-            raise answer
-        return answer
+        return future
 
     def _open(self) -> Session:
         loop = asyncio.get_running_loop()
@@ -142,7 +143,7 @@ class AsyncRecorder:
             self._session = None
         if self._session is None:
             self._loop = loop
-            self._session = Session(self._where, lambda call: _post(loop, call))
+            self._session = Session(self._where, lambda call: _post(loop, call), loop.call_soon)
         return self._session
 
     def _begin_anew(self) -> None:

@@ -128,7 +128,7 @@ def spoil_pages(home: Home) -> None:
         (lambda home: home.switch("scomp", "rubbish"), "switches", "wanted is 1 or 0"),
         (lambda home: home.configure("tls_ca_file /nonexistent"), "certificates", "cannot be used"),
         (lambda home: home.configure("api_token @file:/nonexistent"), "api_token", "leads to nothing"),
-        (lambda home: home.configure("no_such 1"), "home", "mailvane.conf:"),
+        (lambda home: home.configure("htpp_listen 1"), "home", "mailvane.conf:"),
         (lambda home: home.folder.chmod(0o777), "permissions", "everybody may write into"),
         (lambda home: (home.folder / "ballast").unlink(), "ballast", "is not there"),
         (lambda home: (home.folder / "mailvane.sock").write_text(""), "socket", "is no socket"),

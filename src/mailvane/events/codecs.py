@@ -42,24 +42,25 @@ class StoredForm(msgspec.Struct, frozen=True, gc=False):
 
 def stored_form(event: Event, server_id: str = "") -> StoredForm:
     """Encodes an event that the door let in (`mailvane.events.clean`); `server_id` where the event names none."""
-    wire = _encode(event)
-    # Identity, as msgspec's own omit_defaults has it: "" and None are one object each.
-    present = bytes(map(is_not, msgspec.structs.astuple(event), _DEFAULTS))
+    valued, extra = _encode(event)[1:-1], b""
+    values = msgspec.structs.astuple(event)
     row: Row = "delivery" if event.event_type == "delivery_attempt" else "classic"
     width = len(_LEGACY_KEYS[row])
-    valued, extra = wire[1:-1], b""
-    if any(present[width:]):
+    if values[width:] != _DEFAULTS[width:]:
         # Fields stand in the wire in the catalogue's order, so what is not of the row is the wire's end.
-        extra = _encode({n: getattr(event, n) for n, p in zip(_NAMES[width:], present[width:], strict=True) if p})[1:-1]
+        others = zip(_NAMES[width:], values[width:], _DEFAULTS[width:], strict=True)
+        extra = _encode({name: value for name, value, default in others if value is not default})[1:-1]
         valued = valued[: -len(extra) - 1]
+    # Identity, as msgspec's own omit_defaults has it: "" and None are one object each.
+    present = bytes(map(is_not, values[:width], _DEFAULTS))
     if server_id and not event.server_id:
         extra = (extra + b"," if extra else b"") + _server_member(server_id)
     return StoredForm(
-        event_type=event.event_type,
-        mail_class=(event.mail_class or event.listid).lower(),
-        valued=len(valued),
-        body=(valued + _empty_members(row, present[:width])).decode(),
-        extra=extra.decode(),
+        event.event_type,
+        (event.mail_class or event.listid).lower(),
+        len(valued),
+        (valued + _empty_members(row, present)).decode(),
+        extra.decode(),
     )
 
 

@@ -95,7 +95,7 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many rows wait in memory."""
-        return len(self.window)
+        return self.window.waiting
 
     @property
     def open(self) -> bool:
@@ -148,7 +148,7 @@ class Lane:
         return True
 
     def _full(self, row: Row) -> bool:
-        in_hand = self.waiting + len(self.in_flight)
+        in_hand = self.window.waiting + len(self.in_flight)
         return self._held.full or (
             in_hand > 0 and (in_hand >= self.share or self.window.size + size_of(row) > self.share_of_bytes)
         )
@@ -169,10 +169,12 @@ class Lane:
         if not self.open:
             self._probe()
             return
-        in_flight, send = self.in_flight, self._destination.send
+        in_flight, window, send = self.in_flight, self.window, self._destination.send
         while len(in_flight) < self.limit.value:
-            row = self._next()
+            row = window.next()
             if row is None:
+                if window.stale:
+                    self._changed()
                 break
             in_flight[row.id] = row
             send((_outgoing(row),), self._done)
@@ -181,21 +183,20 @@ class Lane:
         if self._stopped or self._settler.trouble or self.in_flight or not self.waiting:
             return
         now = self._clock.monotonic()
-        if self.circuit.wait(now) == 0.0 and (row := self._next()) is not None:
+        if self.circuit.wait(now) != 0.0:
+            return
+        if (row := self.window.next()) is None:
+            self._changed()  # it waited for so long that it is looked up again
+        else:
             self.circuit.probe(row.id, now)
             self.in_flight[row.id] = row
             self._destination.send((_outgoing(row),), self._done)
 
-    def _next(self) -> Row | None:
-        row = self.window.next()
-        if self.window.stale:
-            self._changed()
-        return row
-
     def _done(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        in_flight = self.in_flight
         for sent, outcome in zip(batch, outcomes, strict=True):
-            outstanding = len(self.in_flight)
-            row = self.in_flight.pop(sent.id)
+            outstanding = len(in_flight)
+            row = in_flight.pop(sent.id)
             if outcome.failure is not None:
                 self._failed(row, outcome, outcome.failure)
                 continue
@@ -210,7 +211,7 @@ class Lane:
             if (health := self.circuit.succeeded(sent.id, 0.0)) is not None:
                 self._health(health)
         self.pump()
-        if self.waiting * 2 <= WINDOW:
+        if self.window.waiting * 2 <= WINDOW:
             self._hungry(self)
 
     def _failed(self, row: Row, outcome: Outcome, failure: Failure) -> None:

@@ -119,7 +119,11 @@ class Reader:
     async def _look_through_sweep(self) -> bool:
         if not self._sweep or self._held.full:
             return False
-        rooms = {lane: room for lane in self.routing.lanes if (room := lane.room()) > 0}
+        rooms = {
+            lane: room
+            for lane in self.routing.lanes
+            if (room := lane.room()) > 0 and (lane.takes_new or lane.wants_probe)
+        }
         drops = any(isinstance(way, Drop) for way in self.routing.ways)
         if not rooms and not drops:
             if all(not lane.open for lane in self.routing.lanes):
@@ -134,7 +138,7 @@ class Reader:
         def judge(place: Place | Row) -> Lane | bool | None:
             match self.routing.way(place.event_type, place.mail_class):
                 case Lane() as lane:
-                    if rooms.get(lane, 0) > 0 and (lane.takes_new or lane.wants_probe):
+                    if rooms.get(lane, 0) > 0:
                         rooms[lane] -= 1
                         return lane
                     lane.backlog.add(place.id - 1, place.id)

@@ -55,17 +55,17 @@ class Settler:
 
     def delivered(self, event_id: int) -> None:
         self._delivered.append(event_id)
-        if self._timer is None:
+        if self._timer is None and self._task is None:
             self._plan()
 
     def dropped(self, event_id: int) -> None:
         self._dropped.append(event_id)
-        if self._timer is None:
+        if self._timer is None and self._task is None:
             self._plan()
 
     def failed(self, failed: Failed) -> None:
         self._failed.append(failed)
-        if self._timer is None:
+        if self._timer is None and self._task is None:
             self._plan()
 
     def _plan(self) -> None:

@@ -20,6 +20,8 @@ class Window:
 
     def __init__(self, held: Held, clock: Clock) -> None:
         self.size = 0
+        self.waiting = 0
+        """How many rows wait here."""
         self.stale = False
         """Whether what waits must be looked up again before it is sent."""
         self._held = held
@@ -27,9 +29,6 @@ class Window:
         self._fresh: deque[tuple[Row, float]] = deque()
         self._old: deque[tuple[Row, float]] = deque()
         self._turn_of_fresh = True
-
-    def __len__(self) -> int:
-        return len(self._fresh) + len(self._old)
 
     @property
     def fresh(self) -> int:
@@ -39,6 +38,7 @@ class Window:
     def take(self, row: Row, fresh: bool) -> None:
         """Holds a row until it is sent or given back."""
         self.size += self._held.take(row)
+        self.waiting += 1
         (self._fresh if fresh else self._old).append((row, self._monotonic()))
 
     def ended(self, row: Row) -> None:
@@ -54,6 +54,7 @@ class Window:
             self.stale = True
             return None
         self._turn_of_fresh = queue is self._old
+        self.waiting -= 1
         return queue.popleft()[0]
 
     def empty(self) -> list[Row]:
@@ -64,6 +65,7 @@ class Window:
             self._held.give_back(row.id)
         self._fresh.clear()
         self._old.clear()
+        self.waiting = 0
         self.stale = False
         return rows
 
@@ -79,6 +81,7 @@ class Window:
             queue.clear()
             for row, read_at in rows:
                 if row.id in gone:
+                    self.waiting -= 1
                     self.ended(row)
                     self._held.release(row.id)
                 else:

@@ -105,7 +105,7 @@ class SQLiteQueue:
         ballast.make()
         self._reader = SQLiteReader(path)
         self._handed_over = self._reader.last_id()
-        self._writer = Writer(self._store, self._to_loop, self._committed)
+        self._writer = Writer(self._store, self._to_loop, self._committed, self._loop.call_soon)
 
     @property
     def broken(self) -> str:

@@ -70,11 +70,25 @@ class ShortStore:
         with _in_use:
             return kept_value(self._places.database, name)
 
-    def append(self, groups: Sequence[Group]) -> list[Answer]:
+    def append(self, groups: Sequence[Group]) -> Sequence[Answer]:
         """As a store's `append`; if the owner is lost meanwhile, it is done over with the same tokens, never twice.
 
         Groups go to the owner joined, as many as one request takes, and it commits them at once.
         """
+        ours = self._append_here(groups)
+        return self._append_there(groups) if ours is None else ours
+
+    def _append_here(self, groups: Sequence[Group]) -> Sequence[Answer] | None:
+        """What was answered by the queue in hand; None if somebody else has it."""
+        if not self._take():
+            return None
+        try:
+            with _in_use:
+                return self._open().append(groups)
+        finally:
+            self._rest_after_a_burst()
+
+    def _append_there(self, groups: Sequence[Group]) -> list[Answer]:
         requests = _in_requests(groups)
         parts = [_joined(request) for request in requests]
         answers: list[Answer] = []
@@ -130,9 +144,7 @@ class ShortStore:
                     with _in_use:
                         return locally(self._open())
                 finally:
-                    if (now := time.monotonic()) - self._taken_at > BURST:
-                        self._lock.release()
-                        self._rest_until = now + REST
+                    self._rest_after_a_burst()
             try:
                 return by_owner(self._client)
             except (NobodyThere, OwnerLost):
@@ -146,6 +158,11 @@ class ShortStore:
                     holder = describe(self._lock.holder())
                     raise QueueUnavailable(f"the queue is in use by {holder}, which does not answer") from None
                 time.sleep(LOOK_EVERY)
+
+    def _rest_after_a_burst(self) -> None:
+        if (now := time.monotonic()) - self._taken_at > BURST:
+            self._lock.release()
+            self._rest_until = now + REST
 
     def _take(self) -> bool:
         if self._lock.held:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from mailvane.errors import QueueUnavailable
@@ -18,6 +18,8 @@ from mailvane.events.codecs import StoredForm
 
 GROUP_EVENTS = 4_096
 GROUP_BYTES = 4 * 1024 * 1024
+LINGER = 0.002
+"""Seconds after a commit for which the store is not told that nothing follows."""
 
 log = logging.getLogger("mailvane.queue")
 
@@ -48,14 +50,22 @@ Answered = Sequence[tuple[Appending, Answer]]
 
 
 class Writer:
-    """The writing thread. `post` carries a call to where the producers live; `committed` is called there per commit."""
+    """The writing thread. `post` carries a call to where the producers live; `committed` is called there per commit.
+
+    `soon` is given where the producers live in an event loop: it calls something at the end of the loop's turn. What
+    they hand in during one turn then comes to the writer at once: woken by the first of them it would fight the others
+    for Python's lock, at each step of the database anew.
+    """
 
     def __init__(
         self,
         store: Store,
         post: Callable[[Callable[[], None]], object],
         committed: Callable[[Answered], None] | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
+        self._soon = soon
+        self._turn: list[Appending] = []
         self._store = store
         self._post = post
         self._committed = committed
@@ -68,8 +78,21 @@ class Writer:
         self._thread.start()
 
     def append(self, appending: Appending) -> None:
-        """Hands events in; from any thread."""
-        self._appends.append(appending)
+        """Hands events in; from any thread, or from the loop's where there is one."""
+        if self._soon is None or self._ended:
+            self._come(appending)
+            return
+        self._turn.append(appending)
+        if len(self._turn) == 1:
+            self._soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        if turn:
+            self._come(*turn)
+
+    def _come(self, *appendings: Appending) -> None:
+        self._appends.extend(appendings)
         self._ring()
         if self._ended and not self._thread.is_alive():
             self._refuse_late_ones()
@@ -81,9 +104,11 @@ class Writer:
 
     def end(self) -> None:
         """Ends the thread when everything handed in is done, and waits for that."""
+        self._end_turn()
         self._ended = True
         self._bell.put(None)
         self._thread.join()
+        self._end_turn()
         self._refuse_late_ones()
 
     def _refuse_late_ones(self) -> None:
@@ -103,14 +128,21 @@ class Writer:
             if not self._appends and not self._orders:
                 if self._ended:
                     return
-                self._do(self._store.idle)
-                self._bell.get()
+                self._wait()
             self._asleep = False
             while self._appends or self._orders:
                 if self._appends:
                     self._commit(self._take())
                 if self._orders:
                     self._do(self._orders.popleft())
+
+    def _wait(self) -> None:
+        """What producers hand in when they have their answer comes at once; after that the store may rest."""
+        try:
+            self._bell.get(timeout=LINGER)
+        except Empty:
+            self._do(self._store.idle)
+            self._bell.get()
 
     @staticmethod
     def _do(order: Callable[[], None]) -> None:

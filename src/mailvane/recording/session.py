@@ -30,12 +30,17 @@ class Where:
 
 
 class Session:
-    """What belongs to one process: the writer with its thread, and the switches. `post` as for the writer."""
+    """What belongs to one process: the writer with its thread, the switches. `post` and `soon` as for the writer."""
 
-    def __init__(self, where: Where, post: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        where: Where,
+        post: Callable[[Callable[[], None]], object],
+        soon: Callable[[Callable[[], None]], object] | None = None,
+    ) -> None:
         self.store = ShortStore(where.places, "a program that records")
         kept = self.store.kept("switches")  # may raise: before the thread is there
-        self.writer = Writer(self.store, post)
+        self.writer = Writer(self.store, post, soon=soon)
         self.intake = Intake(Switches(where.control_directory, kept), where.server_id, SystemClock(), self._keep)
 
     def _keep(self, state: str) -> None:
