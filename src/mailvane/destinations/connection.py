@@ -48,8 +48,8 @@ class Connection(asyncio.Protocol):
     """A connection, and what is in flight on it (`batch` is None when it is free).
 
     `kept`: it may carry more than one request; `settled`: it has, and nothing has changed since, so that nothing needs
-    to be looked at before the next; `gone`: the other side has closed it; `queued`: nothing of its request has gone out
-    yet; `unsent`: how many bytes of the request have
+    to be looked at before the next; `gone`: the other side has closed it; `queued`: its request waits for the end of the
+    loop's turn; `unsent`: how many bytes of the request have
     not gone out yet. There is never more than one request to write, so the transport's own buffer is bounded by it, and
     writing need not be paused.
     """
@@ -82,24 +82,6 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self.kept = False
         self.settled = False
-
-    def start(self, batch: Sequence[Outgoing], done: Done, started: float) -> None:
-        """Takes a batch of one; its request goes out by `send`."""
-        self.batch = batch
-        self.done = done
-        self.started = started
-        self.queued = True
-
-    def send(self) -> bool:
-        """Sends the request; False if the connection has just ended and nothing went out."""
-        if self.batch is None:
-            return True
-        try:
-            self.write(self.request(self.batch[0]))
-        except RuntimeError:  # uvloop's word for a connection that broke, before it tells by connection_lost
-            return False
-        self.queued = False
-        return True
 
     def stale(self) -> bool:
         """Whether the other side has closed this free connection, or sent something that nobody asked for."""

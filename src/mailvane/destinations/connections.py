@@ -112,7 +112,10 @@ class Connections:
         """Requests go out together when the loop has nothing else at hand: sent one by one, each would have to wake the
         endpoint, which costs as much as all the rest of it.
         """
-        connection.start(batch, done, started)
+        connection.batch = batch
+        connection.done = done
+        connection.started = started
+        connection.queued = True
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._send)
         self._outbox.append(connection)
@@ -120,8 +123,13 @@ class Connections:
     def _send(self) -> None:
         outbox, self._outbox = self._outbox, []
         for connection in outbox:
-            if connection.queued and not connection.send():
-                self._again(connection)
+            batch = connection.batch
+            if connection.queued and batch is not None:
+                connection.queued = False
+                try:
+                    connection.write(connection.request(batch[0]))
+                except RuntimeError:  # uvloop's word for a connection that broke, before it tells by connection_lost
+                    self._again(connection)
 
     def _again(self, connection: Connection) -> None:
         """Nothing of the request has gone out, so another connection may take it."""

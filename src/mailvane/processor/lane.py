@@ -177,7 +177,7 @@ class Lane:
                     self._changed()
                 break
             in_flight[row.id] = row
-            send((_outgoing(row),), self._done)
+            send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
 
     def _probe(self) -> None:
         if self._stopped or self._settler.trouble or self.in_flight or not self.waiting:
@@ -190,7 +190,7 @@ class Lane:
         else:
             self.circuit.probe(row.id, now)
             self.in_flight[row.id] = row
-            self._destination.send((_outgoing(row),), self._done)
+            self._destination.send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
 
     def _done(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
         in_flight = self.in_flight
@@ -292,7 +292,3 @@ class Lane:
     def state(self) -> DestinationState:
         """What people see."""
         return state_of_destination(self.circuit.health.state, self.deferred)
-
-
-def _outgoing(row: Row) -> Outgoing:
-    return Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
+from itertools import pairwise
 
 import apsw
 import msgspec
@@ -26,7 +27,7 @@ SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 PAGE = 4_096
 CHECKPOINT_PAGES = 4_000
 TOKEN_LIFE_MS = 120_000
-SETTLE_LIMIT = 2_500
+SETTLE_LIMIT = 5_000
 """Ids in one transaction: what it writes must fit into the ballast."""
 
 _SQL = statements("sqlite.sql")
@@ -281,16 +282,13 @@ def _ids(first: int, n: int, asked: int) -> Answer:
 
 def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Runs of consecutive ids, first and last, of an ascending sequence."""
-    first = last = None
-    for i in ids:
-        if last is not None and i == last + 1:
-            last = i
-            continue
-        if first is not None and last is not None:
-            yield first, last
-        first = last = i
-    if first is not None and last is not None:
-        yield first, last
+    if not ids:
+        return
+    ends = [i for i, (a, b) in enumerate(pairwise(ids)) if b - a != 1]
+    first = 0
+    for end in [*ends, len(ids) - 1]:
+        yield ids[first], ids[end]
+        first = end + 1
 
 
 def in_slices(what: Settlement, limit: int) -> Iterator[Settlement]:
