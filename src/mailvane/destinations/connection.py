@@ -48,10 +48,9 @@ class Connection(asyncio.Protocol):
     """A connection, and what is in flight on it (`batch` is None when it is free).
 
     `kept`: it may carry more than one request; `settled`: it has, and nothing has changed since, so that nothing needs
-    to be looked at before the next; `gone`: the other side has closed it; `queued`: its request waits for the end of the
-    loop's turn; `unsent`: how many bytes of the request have
-    not gone out yet. There is never more than one request to write, so the transport's own buffer is bounded by it, and
-    writing need not be paused.
+    to be looked at before the next; `gone`: the other side has closed it; `queued`: its request waits for the end of
+    the loop's turn; `unsent`: how many bytes of the request have not gone out yet. There is never more than one request
+    to write, so the transport's own buffer is bounded by it, and writing need not be paused.
     """
 
     # fmt: off
