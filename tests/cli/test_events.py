@@ -257,10 +257,13 @@ def test_tail_shows_the_last_events_and_those_that_come(make_home: Callable[...,
     tail.wait_for_output(r"^19  .*user19@example.com")
     tail.wait_for_output(r"^20  ")
     assert "\n18  " not in "\n" + tail.output
-    complaints = home.start("events", "tail", "--type", "scomp", "--json", "--lines", "0")
-    home.record([bounce(21), bounce(22, "scomp")])
-    tail.wait_for_output(r"^22  .*scomp")
-    assert json.loads(complaints.wait_for_output(r"^\{.*").string)["id"] == 22
+    home.record([bounce(21, "scomp")])
+    tail.wait_for_output(r"^21  .*scomp")
+    complaints = home.start("events", "tail", "--type", "scomp", "--json", "--lines", "1")
+    assert json.loads(complaints.wait_for_output(r"^\{.*").string)["id"] == 21
+    home.record([bounce(22), bounce(23, "scomp")])
+    tail.wait_for_output(r"^23  .*scomp")
+    assert json.loads(complaints.wait_for_output(r'^\{.*"id":\s*23').string)["id"] == 23
 
 
 def test_a_newer_queue_is_refused_by_name(make_home: Callable[..., Home]) -> None:
