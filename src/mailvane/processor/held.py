@@ -59,7 +59,7 @@ class Held:
 
     def size_of(self, event_id: int) -> int:
         """What a held event counts."""
-        return self._ids[event_id]
+        return self._ids.get(event_id, 0)
 
     def take_id(self, event_id: int) -> None:
         """Holds an event without its body."""
