@@ -246,6 +246,7 @@ def test_c4_others_who_can_write_it_are_warned_of(path: Path, clock: HeldClock, 
 def test_c10_a_run_goes_by_one_snapshot(path: Path):
     put(path, A)
     file = LegacyFile(path)
+    file.look()  # a good one, before anybody edits
     stop = threading.Event()
 
     def edit() -> None:
