@@ -1,7 +1,8 @@
 """The connections of one endpoint: opened gradually, kept, used again last in first out, watched by one tick.
 
-This is the hot path. An answer's callback sends the next request on the connection that it came on; deadlines cost
-nothing until the tick looks at what is in flight, every 100 ms. What is given to `submit` is answered exactly once.
+This is the hot path. An answer's callback gives the next request to the connection that it came on, and those of one
+turn of the loop go out together; deadlines cost nothing until the tick looks at what is in flight, every 100 ms. What
+is given to `submit` is answered exactly once.
 """
 
 import asyncio

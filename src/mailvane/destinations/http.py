@@ -54,7 +54,7 @@ class HttpDestination:
             keep=spec.keep_alive,
         )
         self.send: Callable[[Sequence[Outgoing], Done], None] = self._connections.submit
-        """See Destination. What `done` sends goes out at once, on the connection that just became free."""
+        """See Destination. What `done` sends takes the connection that just became free."""
 
     def allow(self, concurrency: int) -> None:
         """See Destination."""

@@ -52,7 +52,7 @@ class Held:
 
     def take(self, row: Row) -> int:
         """Holds an event; answers what it counts."""
-        size = len(row.body) + len(row.extra)
+        size = size_of(row)
         self._ids[row.id] = size
         self.size += size
         return size

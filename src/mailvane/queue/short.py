@@ -1,7 +1,8 @@
 """Writing to a SQLite queue for a moment: by the process that owns it if there is one, else by taking its place.
 
-A program that records, or a command, does not own the queue for its life: it takes `queue.lock` for one group of events
-and gives it back, so that a processor can start at any time.
+A program that records, or a command, does not own the queue for its life: it takes `queue.lock` for a group of events,
+keeps it while the next follows at once, for a twentieth of a second at most, and gives it back, so that a processor can
+start at any time.
 
 Programs that record may fork. SQLite's connections must not be carried over a fork: the child would go by locks that
 its parent has, and not by its own, and what it writes could be thrown away with a log that others take for unused. So
