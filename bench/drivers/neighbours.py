@@ -8,6 +8,7 @@ the third's events to their outcome.
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,7 +31,7 @@ class Watch(Tally):
         self.reached = asyncio.Event()
         self.last = 0.0
 
-    def delivered(self, seconds: float) -> None:
+    def delivered(self, seconds: Sequence[float]) -> None:
         super().delivered(seconds)
         self.last = time.perf_counter()
         if self.delivered_total >= self.wanted:

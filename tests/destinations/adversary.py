@@ -205,7 +205,7 @@ def attempt(to: HttpDestination, what: Outgoing | None = None) -> asyncio.Future
     batch = (what or event(),)
 
     def done(given: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
-        assert given is batch and len(outcomes) == 1
+        assert len(given) == len(outcomes) == 1 and given[0] is batch[0]
         told.set_result(outcomes[0])
 
     to.send(batch, done)

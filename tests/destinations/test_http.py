@@ -98,7 +98,7 @@ def test_connections_are_opened_a_few_at_a_time_and_kept(loop: str) -> None:
     async def test() -> None:
         async with adversary(held) as server, destination(server.url(), limits=PATIENT) as to:
             waiting = [attempt(to, event(number)) for number in range(40)]
-            assert len(to._connections._opening) == 4
+            assert len(to._connections._openings) == 4
             await until(lambda: server.posts == 40)
             release.set()
             assert all(outcome.delivered for outcome in await asyncio.gather(*waiting))

@@ -297,6 +297,37 @@ def test_h10_what_nobody_asked_for_ends_a_free_connection(loop: str) -> None:
     run(loop, test)
 
 
+def test_h10_what_came_before_the_request_went_out_is_not_its_answer(loop: str) -> None:
+    async def test() -> None:
+        async with adversary(says(OK)) as server, destination(server.url(), limits=PATIENT) as to:
+            assert (await attempt(to)).delivered
+            (connection,) = to._connections._open
+            told = attempt(to, event(2))
+            connection.data_received(OK)
+            assert (await told).delivered
+            assert server.posts == 2, "the second was delivered by an answer that nobody asked for"
+            assert server.connections == 2
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("more", [b"HTTP/1.1 500 Smuggled\r\n", OK])
+def test_h10_what_follows_on_an_answer_is_not_the_answer_to_the_next_request(loop: str, more: bytes) -> None:
+    async def test() -> None:
+        async with adversary(silent) as server, destination(server.url(), limits=PATIENT) as to:
+            for number in range(2):  # the second answer is one that was seen before
+                told = attempt(to, event(number))
+                await until(lambda: any(connection.expects for connection in to._connections._open))
+                (connection,) = to._connections._open
+                connection.data_received(OK)
+                connection.data_received(more)
+                assert (await told).delivered
+                assert not to._connections._open
+            assert server.connections == 2
+
+    run(loop, test)
+
+
 async def answers_once(peer: Peer) -> None:
     await peer.request()
     await peer.send(OK)

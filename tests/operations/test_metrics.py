@@ -20,9 +20,8 @@ def test_what_was_counted_is_told():
     metrics.recorded(3)
     metrics.recorded(4)
     tally = metrics.tally("http_post https://example.com/")
-    tally.delivered(0.003)
-    tally.delivered(0.2)
-    tally.delivered(99.0)
+    tally.delivered([0.003, 0.2])
+    tally.delivered([99.0])
     tally.failed(Failure.TIMEOUT)
     tally.failed(Failure.TIMEOUT)
     tally.failed(Failure.GONE)
@@ -42,7 +41,7 @@ def test_the_histogram_cumulates():
     metrics = Metrics()
     tally = metrics.tally("a")
     for seconds in (0.0005, 0.001, 0.0011, 30.0, 31.0):
-        tally.delivered(seconds)
+        tally.delivered([seconds])
     told = read(metrics, Readings(dropped=1))
     assert told["mailvane_delivery_seconds_bucket", ("a", "0.001")] == 2, "a bound belongs to its bucket"
     assert told["mailvane_delivery_seconds_bucket", ("a", "0.0025")] == 3
@@ -85,7 +84,7 @@ def test_a_fresh_process_tells_noughts_and_its_own_memory():
 def test_a_strange_name_cannot_break_the_exposition():
     metrics = Metrics()
     name = 'http_post https://example.com/"\\\nmailvane_recorded_total 9'
-    metrics.tally(name).delivered(1)
+    metrics.tally(name).delivered([1])
     told = read(metrics, Readings(dropped=1))
     assert told["mailvane_delivered_total", (name,)] == 1
     assert told["mailvane_recorded_total", ()] == 0

@@ -89,13 +89,13 @@ class ScriptedDestination:
         self._changed = changed
 
     def send(self, batch: Sequence[Outgoing], done: Done, /) -> None:
-        (sent,) = batch
-        assert not self.closed and sent.id not in self.outstanding, "sent twice at a time"
-        self.asked.append(sent)
-        self.outstanding[sent.id] = batch, done
-        self.most_outstanding = max(self.most_outstanding, len(self.outstanding))
-        if (outcome := self.behaviour(sent)) is not None:
-            asyncio.get_running_loop().call_soon(self.answer, sent.id, outcome)
+        for sent in batch:
+            assert not self.closed and sent.id not in self.outstanding, "sent twice at a time"
+            self.asked.append(sent)
+            self.outstanding[sent.id] = (sent,), done
+            self.most_outstanding = max(self.most_outstanding, len(self.outstanding))
+            if (outcome := self.behaviour(sent)) is not None:
+                asyncio.get_running_loop().call_soon(self.answer, sent.id, outcome)
         self._changed()
 
     def answer(self, event_id: int, outcome: Outcome = OK) -> None:

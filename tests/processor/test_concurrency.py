@@ -32,7 +32,7 @@ class Play:
                 heapq.heappush(self._under_way, (arrives + self.round_trip / 2, self.now))
             self.now, sent = heapq.heappop(self._under_way)
             self.answers.append((self.now, self.now - sent))
-            self.limit.answered(self.now - sent, len(self._under_way) + 1)
+            self.limit.answered([self.now - sent], len(self._under_way) + 1)
         return self
 
     def since(self, moment: float) -> tuple[float, float]:
@@ -96,7 +96,7 @@ def test_a_way_that_became_longer_is_no_overload():
 def test_a_limit_that_is_not_used_stays():
     limit = Limit()
     for _ in range(1_000):
-        assert not limit.answered(0.05, 3)
+        assert not limit.answered([0.05], 3)
     assert limit.value == 16
 
 

@@ -20,10 +20,10 @@ def row(event_id: int, size: int = 10) -> Row:
 
 def test_a_read_that_began_before_a_settlement_may_not_bring_what_was_settled():
     held = Held()
-    held.take(row(1))
+    held.take((row(1),))
     held.begin_read()
     assert not held.admits(1)
-    held.release(1)
+    held.release((1,))
     assert not held.admits(1)
     held.begin_read()  # a younger read does not make the older one forget
     held.end_read()
@@ -36,12 +36,12 @@ def test_a_read_that_began_before_a_settlement_may_not_bring_what_was_settled():
 
 def test_what_was_given_back_may_be_brought_by_a_read_that_has_begun():
     held = Held()
-    held.take(row(1))
+    held.take((row(1),))
     held.begin_read()
     held.give_back(1)
     assert held.admits(1)
-    held.take(row(1))
-    held.release(1)
+    held.take((row(1),))
+    held.release((1,))
     assert not held.admits(1)
     held.end_read()
 
@@ -52,12 +52,12 @@ def test_held_is_bounded_by_events_and_by_bytes():
         assert not held.full
         held.take_id(i)
     assert held.full
-    held.release(0)
+    held.release((0,))
     assert not held.full and len(held) == HELD_EVENTS - 1
-    held.take(row(HELD_EVENTS, HELD_BYTES))
+    held.take((row(HELD_EVENTS, HELD_BYTES),))
     assert held.full and held.size == HELD_BYTES
-    held.release(HELD_EVENTS)
-    held.release(HELD_EVENTS)  # twice does no harm
+    held.release((HELD_EVENTS,))
+    held.release((HELD_EVENTS,))  # twice does no harm
     assert not held.full and held.size == 0
 
 

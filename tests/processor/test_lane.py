@@ -68,10 +68,10 @@ class Bench:
         self.hungry += 1
 
     def fresh(self, *ids: int, size: int = 10) -> list[bool]:
-        return [self.lane.offer_fresh(row(i, size=size)) for i in ids]
+        return [not self.lane.offer_fresh([row(i, size=size)]) for i in ids]
 
     def old(self, *ids: int, attempts: int = 0, size: int = 10) -> list[bool]:
-        return [self.lane.offer_old(row(i, attempts, size)) for i in ids]
+        return [not self.lane.offer_old([row(i, attempts, size)]) for i in ids]
 
     def limit(self, value: int) -> None:
         self.lane.limit.value = value

@@ -39,12 +39,12 @@ def test_at_once_when_idle_and_together_under_load():
         told: list[Settlement] = []
         settler = Settler(cast(OwnedQueue, cast(object, queue)), held, clock, told.append)
         for i in range(1, 11):
-            held.take(Row(i, "bounce_all", "", 1, "x", ""))
-        settler.delivered(1)
+            held.take((Row(i, "bounce_all", "", 1, "x", ""),))
+        settler.delivered([1])
         for _ in range(4):  # a few rounds of the loop, and no time at all
             await asyncio.sleep(0)
         assert [s.delivered for s in queue.asked] == [[1]]
-        settler.delivered(2)
+        settler.delivered([2])
         mark = settler.mark()
         settler.failed(Failed(3, 1, 5, "why"))
         settler.dropped(4)
@@ -67,15 +67,15 @@ def test_an_id_is_held_until_its_settlement_has_returned():
     async def main() -> None:
         queue, held = SettlingQueue(), Held()
         settler = Settler(cast(OwnedQueue, cast(object, queue)), held, StillClock(), lambda _: None)
-        held.take(Row(1, "bounce_all", "", 1, "x", ""))
+        held.take((Row(1, "bounce_all", "", 1, "x", ""),))
         queue.go.clear()
-        settler.delivered(1)
+        settler.delivered([1])
         for _ in range(4):
             await asyncio.sleep(0)
         assert queue.asked and 1 in held and settler.busy
         mark = settler.mark()
         assert not settler.passed(mark)
-        settler.delivered(2)
+        settler.delivered([2])
         assert settler.mark() == mark + 1, "what is handed in while one is under way goes into the next"
         queue.go.set()
         await settler.flush()

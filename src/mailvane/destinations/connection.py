@@ -6,7 +6,7 @@ This is the hot path: an answer that came whole and was seen before costs one lo
 import asyncio
 import select
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from mailvane.destinations import tls
@@ -28,7 +28,7 @@ class Pool(Protocol):
         ...
 
     def answered(self, connection: "Connection", verdict: Verdict) -> None:
-        """What is in flight on the connection has its verdict."""
+        """What is in flight on the connection has its verdict. Only the first counts."""
         ...
 
     def ended(self, connection: "Connection") -> None:
@@ -45,18 +45,22 @@ class Pool(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection, and what is in flight on it (`batch` is None when it is free).
+    """A connection, and what is in flight on it (`event` is None when it is free).
+
+    The states of a request: `queued`, it waits for the end of the loop's turn; `expects`, it is out, and nothing of its
+    answer has come; then `reader` has the beginning of the answer, or `verdict` is what it means, told at the end of
+    the turn.
 
     `kept`: it may carry more than one request; `settled`: it has, and nothing has changed since, so that nothing needs
-    to be looked at before the next; `gone`: the other side has closed it; `queued`: its request waits for the end of
-    the loop's turn; `unsent`: how many bytes of the request have not gone out yet. There is never more than one request
-    to write, so the transport's own buffer is bounded by it, and writing need not be paused.
+    to be looked at before the next; `gone`: it cannot be used again; `unsent`: how many bytes of the request have not
+    gone out yet. There is never more than one request to write, so the transport's own buffer is bounded by it, and
+    writing need not be paused.
     """
 
     # fmt: off
     __slots__ = (
-        "answers", "batch", "done", "form", "freed", "gone", "kept", "pool", "queued", "reader", "request", "served",
-        "settled", "started", "to", "transport", "unsent", "view", "write",
+        "answers", "done", "event", "expects", "form", "freed", "gone", "kept", "pool", "queued", "reader", "request",
+        "served", "settled", "started", "to", "transport", "unsent", "verdict", "view", "write",
     )
     # fmt: on
 
@@ -72,10 +76,12 @@ class Connection(asyncio.Protocol):
         self.to = to
         self.form = form
         self.request = form.request
-        self.batch: Sequence[Outgoing] | None = None
+        self.event: Outgoing | None = None
         self.reader: AnswerReader | None = None
+        self.verdict: Verdict | None = None
         self.gone = False
         self.queued = False
+        self.expects = False
         self.started = 0.0
         self.freed = 0.0
         self.served = 0
@@ -98,34 +104,43 @@ class Connection(asyncio.Protocol):
         self.unsent = self.transport.get_write_buffer_size
 
     def data_received(self, data: bytes) -> None:
-        verdict = self.answers.get(data)
-        if verdict is None or self.reader is not None or self.batch is None:
+        verdict = self.answers.get(data) if self.expects else None
+        if verdict is None:
             verdict = self._read(data)
         if verdict is not None:
             self.pool.answered(self, verdict)
 
     def _read(self, data: bytes) -> Verdict | None:
-        if self.reader is not None:
+        if self.reader is not None and self.verdict is None:
             return self.reader.feed(data)
-        if self.batch is None:
-            self.pool.discard(self)
+        if not self.expects:
+            self._unasked()
             return None
+        self.expects = False
         self.reader = self.pool.reader()
         verdict = self.reader.feed(data)
         if verdict is not None and verdict.reusable:
             self.pool.remember(data, verdict)
         return verdict
 
+    def _unasked(self) -> None:
+        """Something came that no request of ours has asked for: whatever comes next could not be trusted either."""
+        self.gone = True
+        if self.queued:
+            self.pool.ended(self)
+        elif self.event is None:
+            self.pool.discard(self)
+
     def eof_received(self) -> None:
         self.gone = True
-        if self.batch is None:
+        if self.event is None:
             self.pool.discard(self)
         else:
             self.pool.ended(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
-        if self.batch is None:
+        if self.event is None:
             self.pool.discard(self)
         elif isinstance(exc, ssl.SSLError) and self.reader is None:
             # With TLS 1.3 a server that wants a client certificate says so only after the handshake.

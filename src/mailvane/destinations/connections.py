@@ -1,12 +1,12 @@
-"""The connections of one endpoint: opened gradually, kept, used again last in first out, watched by one tick.
+"""The connections of one endpoint: kept, used again last in first out, watched by one tick.
 
-This is the hot path. An answer's callback gives the next request to the connection that it came on, and those of one
-turn of the loop go out together; deadlines cost nothing until the tick looks at what is in flight, every 100 ms. What
-is given to `submit` is answered exactly once.
+This is the hot path. What happens in one turn of the event loop is dealt with at its end, together: answers are told,
+what follows on them takes the connections that they came on, and all requests go out. Sent one by one, each would have
+to wake the endpoint, and each answer the lane, which costs as much as all the rest of it. Deadlines cost nothing until
+the tick looks at what is in flight, every 100 ms. What is given to `submit` is answered exactly once.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -19,19 +19,14 @@ from mailvane.destinations.dial import Dialler, Limits, NoConnection
 from mailvane.destinations.http_head import Heads
 from mailvane.destinations.http_protocol import AnswerReader, Verdict
 from mailvane.destinations.http_request import Endpoint, RequestForm
-
-log = logging.getLogger(__name__)
+from mailvane.destinations.openings import Openings
 
 TICK_SECONDS = 0.1
 _READ_BYTES = 16 * 1024
-_OPENED_AT_ONCE = 4
-_MOST_OPENED_AT_ONCE = 64
 _KNOWN_ANSWERS = 256
 _KNOWN_ANSWER_BYTES = 1024
 _FRESH_SECONDS = 0.002
 """A connection that was free for longer is asked whether the other side has closed it."""
-_SHORT_SECONDS = 1.0
-"""How long no connection is opened beside those that are open after we had no descriptor for one."""
 _UNKEPT_LIMIT = 3
 _UNKEPT_SECONDS = 60.0
 """An endpoint that closed that many connections unannounced before a second answer gets one request on each for so
@@ -39,15 +34,15 @@ long."""
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
-    """A batch that waits for a connection since `started` (monotonic)."""
+    """An event that waits for a connection since `started` (monotonic)."""
 
-    batch: Sequence[Outgoing]
+    event: Outgoing
     done: Done
     started: float
 
 
 class Connections:
-    """The connections of one endpoint, and the batches that wait for one.
+    """The connections of one endpoint, and the events that wait for one.
 
     `forms` gives the endpoint and the requests' form anew for each connection (a URL may hang on a file that changes);
     it may raise NoConnection. `keep`: how many connections may be used more than once.
@@ -66,7 +61,6 @@ class Connections:
         self.answers: dict[bytes, Verdict] = {}
         self._forms = forms
         self._form: RequestForm | None = None
-        self._dialler = dialler
         self._limits = limits
         self._monotonic = clock.monotonic
         self._wall = clock.wall
@@ -78,65 +72,65 @@ class Connections:
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: deque[Job] = deque()
+        self._answered: list[Connection] = []
         self._outbox: list[Connection] = []
-        self._opening: set[asyncio.Task[None]] = set()
-        self._opened_at_once = _OPENED_AT_ONCE
-        self._problem: NoConnection | None = None
-        self._short_until = 0.0
+        self._openings = Openings(self._make, dialler, clock, self._opened, self._not_opened)
         self._unkept = 0
         self._unkept_until = 0.0
         self._ticking = False
         self._closed = False
         self._now = 0.0
-        """The time while an answer is told, so that what it leads to need not ask again; else 0."""
+        """The time while answers are told, so that what they lead to need not ask again; else 0."""
 
     def submit(self, batch: Sequence[Outgoing], done: Done) -> None:
-        """Sends a batch on a free connection, or as soon as there is one."""
+        """Sends each event of a batch on a free connection, or as soon as there is one."""
         now = self._now or self._monotonic()
-        free = self._free
-        while free:
-            connection = free.pop()
-            if now - connection.freed > _FRESH_SECONDS and connection.stale():
-                self.discard(connection)
-                continue
-            self._start(connection, batch, done, now)
-            return
-        if self._closed:
-            closed = Outcome(Failure.CLOSED, text="the destination is closed")
-            asyncio.get_running_loop().call_soon(done, batch, [closed] * len(batch))
-            return
-        self._waiting.append(Job(batch, done, now))
-        self._tick_on()
-        self._open_more()
+        for event in batch:
+            if (connection := self._take_free(now)) is not None:
+                self._start(connection, event, done, now)
+            elif self._closed:
+                closed = Outcome(Failure.CLOSED, text="the destination is closed")
+                asyncio.get_running_loop().call_soon(done, (event,), (closed,))
+            else:
+                self._waiting.append(Job(event, done, now))
+        if self._waiting:
+            self._tick_on()
+            self._open_more()
 
-    def _start(self, connection: Connection, batch: Sequence[Outgoing], done: Done, started: float) -> None:
-        """Requests go out together when the loop has nothing else at hand: sent one by one, each would have to wake the
-        endpoint, which costs as much as all the rest of it.
-        """
-        connection.batch = batch
+    def _take_free(self, now: float) -> Connection | None:
+        while self._free:
+            connection = self._free.pop()
+            if now - connection.freed <= _FRESH_SECONDS or not connection.stale():
+                return connection
+            self.discard(connection)
+        return None
+
+    def _start(self, connection: Connection, event: Outgoing, done: Done, started: float) -> None:
+        """Puts a request on a connection; it goes out at the end of the turn."""
+        connection.event = event
         connection.done = done
         connection.started = started
         connection.queued = True
-        if not self._outbox:
+        if not self._outbox and not self._now:
             asyncio.get_running_loop().call_soon(self._send)
         self._outbox.append(connection)
 
     def _send(self) -> None:
         outbox, self._outbox = self._outbox, []
         for connection in outbox:
-            batch = connection.batch
-            if connection.queued and batch is not None:
+            if connection.queued and connection.event is not None:
                 connection.queued = False
+                connection.expects = True
                 try:
-                    connection.write(connection.request(batch[0]))
+                    connection.write(connection.request(connection.event))
                 except RuntimeError:  # uvloop's word for a connection that broke, before it tells by connection_lost
                     self._again(connection)
 
     def _again(self, connection: Connection) -> None:
         """Nothing of the request has gone out, so another connection may take it."""
-        batch, connection.batch, connection.queued = connection.batch, None, False
-        if batch is not None:
-            self._waiting.appendleft(Job(batch, connection.done, connection.started))
+        event, connection.event, connection.queued, connection.expects = connection.event, None, False, False
+        if event is not None:
+            self._waiting.appendleft(Job(event, connection.done, connection.started))
             self._tick_on()
         self.discard(connection)
 
@@ -152,20 +146,19 @@ class Connections:
         """Answers what is outstanding with CLOSED and drops all connections."""
         self._closed = True
         self._unsettle()
-        opening, waiting = list(self._opening), list(self._waiting)
+        waiting = list(self._waiting)
         self._waiting.clear()
-        for task in opening:
-            task.cancel()
         now = self._monotonic()
         verdict = Verdict(Failure.CLOSED, 0, "the destination was closed before an answer came")
         for connection in list(self._open):
-            if connection.batch is None:
+            if connection.event is None:
                 self.discard(connection)
             else:
                 self.answered(connection, verdict)
+        self._tell()
         for job in waiting:
-            job.done(job.batch, (_outcome(verdict, now - job.started),))
-        await asyncio.gather(*opening, return_exceptions=True)
+            job.done((job.event,), (Outcome(verdict.failure, text=verdict.text, seconds=now - job.started),))
+        await self._openings.close()
 
     # What connections say
 
@@ -180,29 +173,62 @@ class Connections:
             self.answers[data] = verdict
 
     def answered(self, connection: Connection, verdict: Verdict) -> None:
-        """Frees the connection, gives it to who waits, and tells the outcome: in this order, so that what the callback
-        sends finds it."""
-        batch, done = connection.batch, connection.done
-        if batch is None:
+        """See Pool."""
+        if connection.event is None or connection.verdict is not None:
             return
-        connection.batch = connection.reader = None
-        connection.queued = False
+        connection.verdict = verdict
+        connection.queued = connection.expects = False
+        if not self._answered:
+            asyncio.get_running_loop().call_soon(self._tell)
+        self._answered.append(connection)
+
+    def _tell(self) -> None:
+        """Frees the connections that were answered in this turn, gives them to who waits, and tells the outcomes: in
+        this order, so that what the callback sends finds them. Then all that is to go out goes."""
+        answered, self._answered = self._answered, []
         now = self._monotonic()
-        seconds = now - connection.started
-        if verdict.reusable and not connection.unsent() and (connection.settled or self._keeps(connection, now)):
-            self._free_or_busy(connection, now)
-        else:
-            self.discard(connection)
-        failure = verdict.failure
-        text = verdict.text if failure is None else connection.to.mask(verdict.text)
+        told: dict[Done, tuple[list[Outgoing], list[Outcome]]] = {}
+        done, events, outcomes = None, list[Outgoing](), list[Outcome]()
+        for connection in answered:
+            event, verdict = connection.event, connection.verdict
+            if event is None or verdict is None:
+                continue
+            connection.event = connection.reader = connection.verdict = None
+            seconds = now - connection.started
+            if (
+                verdict.reusable
+                and not connection.gone
+                and not connection.unsent()
+                and (connection.settled or self._keeps(connection, now))
+            ):
+                connection.freed = now
+                self._free.append(connection)
+            else:
+                self.discard(connection)
+            text = verdict.text if verdict.failure is None else connection.to.mask(verdict.text)
+            if connection.done is not done:
+                done = connection.done
+                events, outcomes = told.setdefault(done, ([], []))
+            events.append(event)
+            outcomes.append(Outcome(verdict.failure, verdict.status, text, verdict.retry_after, seconds))
         self._now = now
         try:
-            done(batch, (Outcome(failure, verdict.status, text, verdict.retry_after, seconds),))
+            self._serve_who_waits(now)
+            for done, (events, outcomes) in told.items():
+                done(events, outcomes)
         finally:
             self._now = 0.0
+            self._send()
+
+    def _serve_who_waits(self, now: float) -> None:
+        while self._waiting and (connection := self._take_free(now)) is not None:
+            job = self._waiting.popleft()
+            self._start(connection, job.event, job.done, job.started)
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """See Pool."""
+        if connection.verdict is not None:
+            return
         if connection.queued:
             self._again(connection)
             return
@@ -213,7 +239,7 @@ class Connections:
         """See Pool."""
         if connection.queued:
             self._again(connection)
-        else:
+        elif connection.verdict is None:
             self.answered(connection, self._reader_at_end(connection).ended())
 
     def _reader_at_end(self, connection: Connection) -> AnswerReader:
@@ -234,15 +260,6 @@ class Connections:
         connection.transport.abort()
         self._open_more()
 
-    def _free_or_busy(self, connection: Connection, now: float) -> None:
-        """Gives a connection to who has waited longest, if anybody waits."""
-        connection.freed = now
-        if not self._waiting:
-            self._free.append(connection)
-            return
-        job = self._waiting.popleft()
-        self._start(connection, job.batch, job.done, job.started)
-
     def _keeps(self, connection: Connection, now: float) -> bool:
         """Whether a connection that was just answered may carry another request."""
         connection.served += 1
@@ -261,65 +278,36 @@ class Connections:
     # Opening
 
     def _open_more(self) -> None:
-        """Opens connections for those who wait: a few at a time, more as it goes well."""
-        if self._short_until and self._open and self._monotonic() < self._short_until:
-            return
-        wanted = min(len(self._waiting), self._opened_at_once, self._allowed - len(self._open))
-        while len(self._opening) < wanted and not self._closed:
-            task = asyncio.get_running_loop().create_task(self._open_one())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+        if not self._closed:
+            self._openings.want(min(len(self._waiting), self._allowed - len(self._open)), bool(self._open))
 
-    async def _open_one(self) -> None:
-        try:
-            to, form = self._forms()
-            self._use(form)
-            plain = not to.tls and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
-            connection = (Connection if plain else BufferedConnection)(self, to, form)
-            await self._dialler.dial(to, lambda: connection)
-        except Exception as error:
-            # The border of the task: whatever it is, who waits must be told.
-            if isinstance(error, NoConnection):
-                problem = error
-            else:
-                log.exception("a connection could not be opened")
-                problem = NoConnection(Failure.CONNECT, f"an error in mailvane itself: {type(error).__name__}")
-            self._opened_at_once = _OPENED_AT_ONCE
-            self._problem = problem
-            self._ended()
-            if problem.ours and self._open:  # says nothing about the endpoint: who waits gets one that is open
-                now = self._monotonic()
-                if now >= self._short_until:
-                    log.warning("%d connections, and no further one for now: %s", len(self._open), problem.text)
-                    self._short_until = now + _SHORT_SECONDS
-                return
-            if self._waiting:
-                self._fail(self._waiting.popleft(), problem)
-            self._open_more()
-            return
-        self._opened_at_once = min(self._opened_at_once + 1, _MOST_OPENED_AT_ONCE)
-        self._problem = None
-        self._ended()
+    def _make(self) -> tuple[Endpoint, Connection]:
+        to, form = self._forms()
+        if form is not self._form:
+            self._form = form
+            self._unsettle()
+            for connection in list(self._free):
+                self.discard(connection)
+        plain = not to.tls and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+        return to, (Connection if plain else BufferedConnection)(self, to, form)
+
+    def _opened(self, connection: Connection) -> None:
         self._open.add(connection)
         if connection.gone:
             self.discard(connection)
         else:
-            self._free_or_busy(connection, self._monotonic())
+            connection.freed = now = self._monotonic()
+            self._free.append(connection)
+            self._serve_who_waits(now)
         self._open_more()
 
-    def _ended(self) -> None:
-        """This opening is over (its task ends a little later)."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._opening.discard(task)
-
-    def _use(self, form: RequestForm) -> None:
-        if form is self._form:
+    def _not_opened(self, problem: NoConnection) -> None:
+        if problem.ours and self._open:  # says nothing about the endpoint: who waits gets one that is open
+            self._openings.rest(len(self._open), problem)
             return
-        self._form = form
-        self._unsettle()
-        for connection in list(self._free):
-            self.discard(connection)
+        if self._waiting:
+            self._fail(self._waiting.popleft(), problem)
+        self._open_more()
 
     def _unsettle(self) -> None:
         for connection in self._open:
@@ -327,7 +315,7 @@ class Connections:
 
     def _fail(self, job: Job, problem: NoConnection) -> None:
         seconds = self._monotonic() - job.started
-        job.done(job.batch, (Outcome(problem.failure, text=problem.text, seconds=seconds),))
+        job.done((job.event,), (Outcome(problem.failure, text=problem.text, seconds=seconds),))
 
     # The tick
 
@@ -342,7 +330,7 @@ class Connections:
         if self._form is not None:
             self._form.at(int(self._wall()))
         for connection in list(self._open):
-            if connection.batch is None:
+            if connection.event is None:
                 if now - connection.freed > self._limits.idle:
                     self.discard(connection)
             elif now - connection.started > self._limits.attempt:
@@ -351,15 +339,11 @@ class Connections:
                 self.answered(connection, reader.cut(Failure.TIMEOUT, why))
         overdue = self._limits.connect + 2 * TICK_SECONDS
         while self._waiting and now - self._waiting[0].started > overdue:
-            problem = self._problem or NoConnection(
+            problem = self._openings.problem or NoConnection(
                 Failure.CONNECT, f"no connection became free within {self._limits.connect:.3g} s"
             )
             self._fail(self._waiting.popleft(), problem)
-        if self._open or self._waiting or self._opening:
+        if self._open or self._waiting or len(self._openings):
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         else:
             self._ticking = False
-
-
-def _outcome(verdict: Verdict, seconds: float) -> Outcome:
-    return Outcome(verdict.failure, verdict.status, verdict.text, verdict.retry_after, seconds)

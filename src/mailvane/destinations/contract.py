@@ -1,7 +1,8 @@
-"""What every destination promises: a batch in, one outcome per event, each batch answered exactly once.
+"""What every destination promises: events in, one outcome for each, each event answered exactly once.
 
-`send` returns at once; `done` is called later, in the event loop's thread, with one outcome for each event in the order
-of the batch. It is called for every batch, whatever happens, `close` included, and never raises through the
+`send` returns at once; `done` is called later, in the event loop's thread, with events and the outcome of each: those
+of one batch, a part of them as soon as that part's outcome is certain, or those of several batches that were given the
+same `done`. Every event is answered, whatever happens, `close` included, and `done` never raises through the
 destination.
 """
 
@@ -95,16 +96,16 @@ class Destination(Protocol):
     """Something that events are delivered to."""
 
     batch_limit: int
-    """Events that one batch may have."""
+    """Events that one attempt carries at most."""
 
     def send(self, batch: Sequence[Outgoing], done: Done, /) -> None:
-        """Starts delivering a batch. Must not be called with more batches outstanding than the lane's concurrency."""
+        """Starts delivering events, in as many attempts as it takes: never more outstanding than what `allow` said."""
         ...
 
     def allow(self, concurrency: int) -> None:
-        """Tells how many batches may be outstanding from now on; connections beyond are closed when they fall idle."""
+        """Tells how many attempts may be outstanding from now on; connections beyond are closed when they fall idle."""
         ...
 
     async def close(self) -> None:
-        """Ends at once: outstanding batches are answered with `Failure.CLOSED`."""
+        """Ends at once: what is outstanding is answered with `Failure.CLOSED`."""
         ...

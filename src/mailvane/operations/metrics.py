@@ -7,7 +7,7 @@ A destination goes by its name in the plan, which has its secrets masked.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,11 +48,13 @@ class Tally:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds_total = 0.0
 
-    def delivered(self, seconds: float) -> None:
-        """An event was delivered by an attempt that took so many seconds."""
-        self.delivered_total += 1
-        self.seconds_total += seconds
-        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+    def delivered(self, seconds: Sequence[float]) -> None:
+        """Events were delivered, each by an attempt that took so many seconds."""
+        self.delivered_total += len(seconds)
+        self.seconds_total += sum(seconds)
+        buckets = self.buckets
+        for taken in seconds:
+            buckets[bisect_left(BOUNDS, taken)] += 1
 
     def failed(self, failure: Failure) -> None:
         """An attempt failed."""

@@ -157,14 +157,16 @@ class Circuit:
             self._probe = event
         return changed
 
+    @property
+    def calm(self) -> bool:
+        """Whether a success changes nothing, and need not be told."""
+        return self.closed and not self._window
+
     def succeeded(self, event: int, now: float) -> Health | None:
         """An attempt ended well."""
         if self.closed:
-            # Shifting zeroes into zero changes nothing, so that a healthy endpoint costs two comparisons.
-            if self._window:
-                self._window = (self._window << 1) & _MASK
-                if self._in_a_row:
-                    self._in_a_row.clear()
+            self._window = (self._window << 1) & _MASK
+            self._in_a_row.clear()
             return None
         return self._signal(Signal.PROBE_SUCCEEDED, now) if event == self._probe else None
 

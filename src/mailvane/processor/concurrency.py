@@ -26,6 +26,7 @@ Some refinements, each for a reason:
 There is no clock in here: how long a round took follows from Little's law, answers times median over the limit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -114,19 +115,23 @@ class Limit:
         self._take(Standing(min(start, ceiling), gently=ceiling))
         self._skip = 0
 
-    def answered(self, seconds: float, outstanding: int) -> bool:
-        """An attempt ended well after so many seconds; `outstanding` is how many there were, this one included.
+    def answered(self, seconds: Sequence[float], outstanding: int) -> bool:
+        """Attempts ended well, each after so many seconds; `outstanding` is how many there were, these included.
 
         Answers whether `value` has changed.
         """
-        if self._skip:
-            self._skip -= 1
-            return False
-        answers = self._answers
-        answers.append(seconds)
-        if outstanding >= self.value:
-            self._full += 1
-        return len(answers) >= self._round and self._judge()
+        changed = False
+        while seconds:
+            skipped = min(self._skip, len(seconds))
+            self._skip -= skipped
+            counted = seconds[skipped : skipped + self._round - len(self._answers)]
+            seconds = seconds[skipped + len(counted) :]
+            self._answers += counted
+            if outstanding >= self.value:
+                self._full += len(counted)
+            if len(self._answers) >= self._round:
+                changed |= self._judge()
+        return changed
 
     def failed(self, failure: Failure) -> bool:
         """An attempt failed. Answers whether `value` has changed."""

@@ -5,6 +5,8 @@ dropped if it is held now, or if its outcome became durable since that read bega
 still returns what was settled. What was given back without an outcome is as the read saw it.
 """
 
+from collections.abc import Iterable, Sequence
+
 from mailvane.queue.contract import Row
 
 HELD_EVENTS = 10_000
@@ -50,26 +52,33 @@ class Held:
         """Whether an id that a read brought may be taken."""
         return event_id not in self._ids and event_id not in self._released
 
-    def take(self, row: Row) -> int:
-        """Holds an event; answers what it counts."""
-        size = size_of(row)
-        self._ids[row.id] = size
+    def room(self, size: int) -> int:
+        """How many more events of together that many bytes may be held."""
+        return HELD_EVENTS - len(self._ids) if self.size + size <= HELD_BYTES else 0
+
+    def take(self, rows: Sequence[Row]) -> int:
+        """Holds events; answers what they count."""
+        sizes = {row.id: len(row.body) + len(row.extra) for row in rows}
+        self._ids.update(sizes)
+        size = sum(sizes.values())
         self.size += size
         return size
 
-    def size_of(self, event_id: int) -> int:
-        """What a held event counts."""
-        return self._ids.get(event_id, 0)
+    def size_of(self, ids: Iterable[int]) -> int:
+        """What held events count."""
+        sizes = self._ids
+        return sum([sizes.get(i, 0) for i in ids])
 
     def take_id(self, event_id: int) -> None:
         """Holds an event without its body."""
         self._ids[event_id] = 0
 
-    def release(self, event_id: int) -> None:
-        """What became of it is on disk: reads that began before do not know that."""
-        self.size -= self._ids.pop(event_id, 0)
+    def release(self, ids: Sequence[int]) -> None:
+        """What became of them is on disk: reads that began before do not know that."""
+        pop = self._ids.pop
+        self.size -= sum([pop(i, 0) for i in ids])
         if self._reads:
-            self._released.add(event_id)
+            self._released.update(ids)
 
     def give_back(self, event_id: int) -> None:
         """Nothing became of it: reads may take it again, also those that have begun."""

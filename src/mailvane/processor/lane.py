@@ -33,7 +33,7 @@ log = logging.getLogger("mailvane.processor")
 class Counts(Protocol):
     """What a lane tells of each attempt."""
 
-    def delivered(self, seconds: float) -> None: ...
+    def delivered(self, seconds: Sequence[float]) -> None: ...
 
     def failed(self, failure: Failure) -> None: ...
 
@@ -82,6 +82,8 @@ class Lane:
         self._leads_here: Callable[[Row], bool] = lambda row: leads_here(self, row)
         self._hungry = hungry
         self._changed = changed
+        self._told = self._done
+        """Made once: by it the destination knows what may be told together."""
         self._stopped = False
         self._allowed = 0
         self._allow()
@@ -131,27 +133,33 @@ class Lane:
 
     # What the reader gives.
 
-    def offer_fresh(self, row: Row) -> bool:
-        """Takes an event that was just recorded, if there is room."""
-        if not (self.takes_new or self.wants_probe) or self.window.fresh >= WINDOW or self._full(row):
-            return False
-        self.window.take(row, fresh=True)
-        return True
+    def offer_fresh(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Takes events that were just recorded, as far as there is room; answers those that it has not taken."""
+        room = WINDOW - self.window.fresh
+        return [*self._offer(rows[:room], fresh=True), *rows[room:]]
 
-    def offer_old(self, row: Row) -> bool:
-        """Takes an event that was read from the queue, if there is room."""
+    def offer_old(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Takes events that were read from the queue, as far as there is room; answers those that it has not taken."""
+        return self._offer(rows, fresh=False)
+
+    def _offer(self, rows: Sequence[Row], fresh: bool) -> Sequence[Row]:
+        size = sum([len(row.body) + len(row.extra) for row in rows])
+        room = min(self.share - self.window.waiting - len(self.in_flight), self._held.room(size))
+        if len(rows) <= room and self.window.size + size <= self.share_of_bytes and self.takes_new:
+            self.window.take(rows, fresh)
+            return ()
+        return [row for row in rows if not self._take(row, fresh)]
+
+    def _take(self, row: Row, fresh: bool) -> bool:
         if not (self.open if row.attempts else self.takes_new) and not self.wants_probe:
             return False
-        if self._full(row):
-            return False
-        self.window.take(row, fresh=False)
-        return True
-
-    def _full(self, row: Row) -> bool:
         in_hand = self.window.waiting + len(self.in_flight)
-        return self._held.full or (
+        if self._held.full or (
             in_hand > 0 and (in_hand >= self.share or self.window.size + size_of(row) > self.share_of_bytes)
-        )
+        ):
+            return False
+        self.window.take((row,), fresh)
+        return True
 
     def give_back(self) -> None:
         """Gives back what waits in memory: it will be read again."""
@@ -169,15 +177,11 @@ class Lane:
         if not self.open:
             self._probe()
             return
-        in_flight, window, send = self.in_flight, self.window, self._destination.send
-        while len(in_flight) < self.limit.value:
-            row = window.next()
-            if row is None:
-                if window.stale:
-                    self._changed()
-                break
-            in_flight[row.id] = row
-            send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
+        if (room := self.limit.value - len(self.in_flight)) > 0:
+            if rows := self.window.next(room):
+                self._send(rows)
+            if self.window.stale:
+                self._changed()
 
     def _probe(self) -> None:
         if self._stopped or self._settler.trouble or self.in_flight or not self.waiting:
@@ -185,44 +189,54 @@ class Lane:
         now = self._clock.monotonic()
         if self.circuit.wait(now) != 0.0:
             return
-        if (row := self.window.next()) is None:
-            self._changed()  # it waited for so long that it is looked up again
+        if rows := self.window.next(1):
+            self.circuit.probe(rows[0].id, now)
+            self._send(rows)
         else:
-            self.circuit.probe(row.id, now)
-            self.in_flight[row.id] = row
-            self._destination.send((Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued),), self._done)
+            self._changed()  # it waited for so long that it is looked up again
 
-    def _done(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
-        in_flight = self.in_flight
-        for sent, outcome in zip(batch, outcomes, strict=True):
-            outstanding = len(in_flight)
-            row = in_flight.pop(sent.id)
+    def _send(self, rows: Sequence[Row]) -> None:
+        self.in_flight.update({row.id: row for row in rows})
+        self._destination.send(
+            [Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued) for row in rows], self._told
+        )
+
+    def _done(self, sent: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        in_flight, circuit = self.in_flight, self.circuit
+        outstanding, calm = len(in_flight), circuit.calm
+        delivered: list[int] = []
+        seconds: list[float] = []
+        for event, outcome in zip(sent, outcomes, strict=True):
+            row = in_flight.pop(event.id)
             if outcome.failure is not None:
                 self._failed(row, outcome, outcome.failure)
+                calm = circuit.calm
                 continue
-            self.window.ended(row)
-            self._settler.delivered(sent.id)
-            self._counts.delivered(outcome.seconds)
+            delivered.append(row.id)
+            seconds.append(outcome.seconds)
             if row.attempts and self.deferred > 0:
                 self.deferred -= 1
-            if self.limit.answered(outcome.seconds, outstanding) and self.limit.connections > self._allowed:
+            if not calm and (health := circuit.succeeded(row.id, 0.0)) is not None:
+                self._health(health)
+        if delivered:
+            self.window.ended(delivered)
+            self._settler.delivered(delivered)
+            self._counts.delivered(seconds)
+            if self.limit.answered(seconds, outstanding) and self.limit.connections > self._allowed:
                 # Fewer at a time leaves connections idle, and idle ones end by themselves.
                 self._allow()
-            if (health := self.circuit.succeeded(sent.id, 0.0)) is not None:
-                self._health(health)
         self.pump()
         if self.window.waiting * 2 <= WINDOW:
             self._hungry(self)
 
     def _failed(self, row: Row, outcome: Outcome, failure: Failure) -> None:
         now, wall = self._clock.monotonic(), self._clock.wall()
+        self.window.ended((row.id,))
         if failure is Failure.CLOSED:  # says nothing: the event is where it was
-            self.window.ended(row)
             self._held.give_back(row.id)
             self._keep_place(row)
             self._health(self.circuit.failed(row.id, failure, now))
             return
-        self.window.ended(row)
         attempt = row.attempts + 1
         told = parse_retry_after(outcome.retry_after, wall) if outcome.retry_after else None
         delay = 0.0

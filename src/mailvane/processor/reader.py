@@ -80,16 +80,13 @@ class Reader:
         if first <= self._head:  # the sweep has this place already
             return
         way, held = self.routing.way, self._held
-        touched: set[Lane] = set()
+        rows: dict[Lane, list[Row]] = {}
         event_id = first
         for e in events:
             match way(e.event_type, e.mail_class):
                 case Lane() as lane:
                     row = Row(event_id, e.event_type, e.mail_class, e.valued, e.body, e.extra)
-                    if lane.offer_fresh(row):
-                        touched.add(lane)
-                    else:
-                        lane.backlog.add(event_id - 1, event_id)
+                    rows.setdefault(lane, []).append(row)
                 case Drop():
                     held.take_id(event_id)
                     self._settler.dropped(event_id)
@@ -97,7 +94,9 @@ class Reader:
                     pass
             event_id += 1
         self._head = event_id - 1
-        for lane in touched:
+        for lane, offered in rows.items():
+            for row in lane.offer_fresh(offered):
+                lane.backlog.add(row.id - 1, row.id)
             lane.pump()
 
     async def step(self) -> bool:
@@ -185,8 +184,9 @@ class Reader:
         """
         after, upto = ranges.first()
         routing, admits = self.routing, self._held.admits
+        rows: dict[Lane, list[Row]] = {}
         wanted: dict[int, Lane] = {}
-        refused: list[tuple[int, Lane]] = []
+        refused = 0
         self._held.begin_read()
         try:
             size = min(max(room, SMALLEST_PAGE), PAGE)
@@ -205,23 +205,25 @@ class Reader:
                         break
                     if isinstance(lane, Lane):
                         taken += 1
-                        if not isinstance(place, Row):
+                        if isinstance(place, Row):
+                            rows.setdefault(lane, []).append(place)
+                        else:
                             wanted[place.id] = lane
-                        elif not lane.offer_old(place):
-                            refused.append((place.id, lane))
                 passed = place.id
             ranges.passed(after, passed)
             for row in await self._queue.fetch(list(wanted)) if wanted else ():
                 if routing is not self.routing:
                     return _Look(True)
-                if admits(row.id) and not wanted[row.id].offer_old(row):
-                    refused.append((row.id, wanted[row.id]))
-            for event_id, lane in refused:
-                lane.backlog.add(event_id - 1, event_id)
+                if admits(row.id):
+                    rows.setdefault(wanted[row.id], []).append(row)
+            for lane, offered in rows.items():
+                for row in lane.offer_old(offered):
+                    refused += 1
+                    lane.backlog.add(row.id - 1, row.id)
         finally:
             self._held.end_read()
         # A page of which everything was refused will be refused again until there is room.
-        worked = passed > after and not (0 < len(refused) == taken)
+        worked = passed > after and not (0 < refused == taken)
         return _Look(worked, taken * 2 >= seen if seen >= SMALLEST_PAGE else None)
 
 

@@ -96,7 +96,7 @@ class Retries:
         taken = False
         for row in await self._queue.fetch(list(wanted)):
             if self._held.admits(row.id):
-                if wanted[row.id].offer_old(row):
+                if not wanted[row.id].offer_old((row,)):
                     taken = True
                 elif wanted[row.id].open:
                     self._crowded_this_round = True

@@ -6,7 +6,7 @@ an event that was delivered and cannot be removed would be delivered again. Then
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mailvane.clock import Clock
 from mailvane.errors import OwnershipLost, QueueUnavailable
@@ -53,8 +53,8 @@ class Settler:
         """Whether what a mark stands for is on disk."""
         return self._ended >= mark
 
-    def delivered(self, event_id: int) -> None:
-        self._delivered.append(event_id)
+    def delivered(self, ids: Sequence[int]) -> None:
+        self._delivered += ids
         if self._timer is None and self._task is None:
             self._plan()
 
@@ -105,13 +105,9 @@ class Settler:
         if self.trouble:
             log.warning("outcomes are written again; delivery goes on")
             self.trouble = ""
-        release = self._held.release
-        for event_id in what.delivered:
-            release(event_id)
-        for event_id in what.dropped:
-            release(event_id)
-        for failed in what.failed:
-            release(failed.id)
+        self._held.release(what.delivered)
+        self._held.release(what.dropped)
+        self._held.release([failed.id for failed in what.failed])
         self._ended += 1
         if self._delivered or self._dropped or self._failed:
             self._plan()

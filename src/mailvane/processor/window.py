@@ -35,33 +35,42 @@ class Window:
         """How many of them are new."""
         return len(self._fresh)
 
-    def take(self, row: Row, fresh: bool) -> None:
-        """Holds a row until it is sent or given back."""
-        self.size += self._held.take(row)
-        self.waiting += 1
-        (self._fresh if fresh else self._old).append((row, self._monotonic()))
+    def take(self, rows: Sequence[Row], fresh: bool) -> None:
+        """Holds rows until they are sent or given back."""
+        self.size += self._held.take(rows)
+        self.waiting += len(rows)
+        now = self._monotonic()
+        (self._fresh if fresh else self._old).extend([(row, now) for row in rows])
 
-    def ended(self, row: Row) -> None:
-        """A row that was taken is no longer in hand; it is still held."""
-        self.size -= self._held.size_of(row.id)
+    def ended(self, ids: Sequence[int]) -> None:
+        """What was taken is no longer in hand; it is still held."""
+        self.size -= self._held.size_of(ids)
 
-    def next(self) -> Row | None:
-        """One that is new, one that is old; None if nothing waits, or what is next must be looked up again."""
-        queue = (self._fresh or self._old) if self._turn_of_fresh else (self._old or self._fresh)
-        if not queue:
-            return None
-        if self._monotonic() - queue[0][1] > STALE:
-            self.stale = True
-            return None
-        self._turn_of_fresh = queue is self._old
-        self.waiting -= 1
-        return queue.popleft()[0]
+    def next(self, most: int) -> list[Row]:
+        """Takes out at most that many, one that is new, one that is old; it ends before one that must be looked up
+        again."""
+        rows: list[Row] = []
+        fresh, old = self._fresh, self._old
+        latest = self._monotonic() - STALE
+        while len(rows) < most:
+            queue = (fresh or old) if self._turn_of_fresh else (old or fresh)
+            if not queue:
+                break
+            row, read_at = queue[0]
+            if read_at < latest:
+                self.stale = True
+                break
+            queue.popleft()
+            rows.append(row)
+            self._turn_of_fresh = queue is old
+        self.waiting -= len(rows)
+        return rows
 
     def empty(self) -> list[Row]:
         """Takes out all that waits; it is neither held nor in hand any more."""
         rows = [row for queue in (self._fresh, self._old) for row, _ in queue]
+        self.ended([row.id for row in rows])
         for row in rows:
-            self.ended(row)
             self._held.give_back(row.id)
         self._fresh.clear()
         self._old.clear()
@@ -82,8 +91,8 @@ class Window:
             for row, read_at in rows:
                 if row.id in gone:
                     self.waiting -= 1
-                    self.ended(row)
-                    self._held.release(row.id)
+                    self.ended((row.id,))
+                    self._held.release((row.id,))
                 else:
                     queue.append((row, max(read_at, at) if row.id in there else read_at))
         self.stale = False

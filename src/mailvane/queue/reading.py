@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Sequence
+from itertools import islice, starmap
 
 import apsw
 import msgspec
@@ -14,7 +15,8 @@ from mailvane.queue.migrate import refuse_newer, schema_version
 from mailvane.queue.statements import statements
 
 READ_BYTES = 4 * 1024 * 1024
-"""Bytes of bodies that one read brings at most (and always one row)."""
+"""Bytes of bodies after which a read brings nothing more, looked at every `READ_ROWS`."""
+READ_ROWS = 8
 SCAN_SECONDS = 0.002
 
 _SQL = statements("sqlite.sql")
@@ -39,12 +41,10 @@ class SQLiteReader:
         rows: list[Row] = []
         size = 0
         with _told(self.path), contextlib.closing(self._db.cursor()) as cursor:
-            for found in cursor.execute(_SQL["read"], (after, limit)):
-                row = Row(*found)  # type: ignore[arg-type]  # the schema says what the columns are
-                rows.append(row)
-                size += len(row.body) + len(row.extra)
-                if size > READ_BYTES:
-                    break
+            found = starmap(Row, cursor.execute(_SQL["read"], (after, limit)))  # the schema says what the columns are
+            while size <= READ_BYTES and (some := list(islice(found, READ_ROWS))):
+                size += sum([len(row.body) + len(row.extra) for row in some])
+                rows += some
         return rows
 
     def scan(self, after: int, limit: int) -> list[Place]:
