@@ -169,7 +169,7 @@ def test_a_shell_that_reads_for_long_stops_nobody(busy: Busy) -> None:
         person.stdin.write("BEGIN; SELECT count(*) > 0 FROM events;\n")
         person.stdin.flush()
         assert person.stdout.readline() == "1\n"
-        recorded = "SELECT n FROM books WHERE name = 'recorded'"
+        recorded = "SELECT seq FROM sqlite_sequence WHERE name = 'queue'"
         before = int(said(busy, recorded)[0])
         end = time.monotonic() + 30
         while int(said(busy, recorded)[0]) <= before:  # each of these is a shell of its own, which takes its time

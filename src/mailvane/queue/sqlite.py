@@ -9,7 +9,8 @@ import contextlib
 import os
 import time
 from collections.abc import Generator, Iterator, Sequence
-from itertools import pairwise
+from functools import cache
+from itertools import islice, pairwise
 
 import apsw
 import msgspec
@@ -31,9 +32,8 @@ SETTLE_LIMIT = 5_000
 """Ids in one transaction: what it writes must fit into the ballast."""
 
 _SQL = statements("sqlite.sql")
-_INSERT = "INSERT INTO queue (event_type, mail_class, recorded, valued, body, extra) VALUES "
-_SIZES = (256, 64, 16, 4, 1)
-_INSERT_BY_SIZE = {n: _INSERT + ",".join(["(?,?,?,?,?,?)"] * n) for n in _SIZES}
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
+_NO_ROW = (None,) * 6
 _json = msgspec.json.encode
 
 
@@ -99,8 +99,12 @@ class SQLiteWriter:
         events before is refused, and nothing of that group added.
         """
         now = int(time.time() * 1000)
+        if not any(token for _, token in groups):
+            fresh = [e for events, _ in groups for e in events]
+            ids = iter(self._add(fresh, now))
+            return [list(islice(ids, len(events))) for events, _ in groups]
         known: dict[str, tuple[int, int]] = {}
-        fresh: list[StoredForm] = []
+        fresh = list[StoredForm]()
         places: list[int] = []
         with self._transaction() as db:
             for events, token in groups:
@@ -111,28 +115,40 @@ class SQLiteWriter:
                     if token:
                         known[token] = (-len(fresh), len(events))
                     fresh += events
-            self._insert(db, fresh, now)
-            first = db.last_insert_rowid() - len(fresh) + 1
+            first = self._insert(db, fresh, now)[0] if fresh else 0
             for token, (at, n) in known.items():
                 if at <= 0:
                     known[token] = (first - at, n)
                     db.execute(_SQL["remember_token"], (token, now, first - at, n))
-            db.execute(_SQL["add_to_book"], (len(fresh), "recorded"))
         return [
             _ids(*known.get(token, (first + place, len(events))), len(events))
             for place, (events, token) in zip(places, groups, strict=True)
         ]
 
-    def _insert(self, db: apsw.Connection, events: Sequence[StoredForm], now: int) -> None:
-        # Few large statements: each step gives Python's lock away, and beside a busy event loop gets it back late.
-        at = 0
-        while at < len(events):
-            size = next(n for n in _SIZES if n <= len(events) - at)
-            values: list[str | int] = []
-            for e in events[at : at + size]:
+    def _add(self, events: Sequence[StoredForm], now: int) -> Sequence[int]:
+        """Adds events and answers with their ids."""
+        if len(events) > _SIZES[-1]:
+            with self._transaction() as db:
+                return self._insert(db, events, now)
+        with self._told():
+            # One statement, which is a transaction by itself: each further one would give Python's lock away, and
+            # beside a busy event loop get it back late.
+            ids = self._insert(self._db, events, now)
+            self._sync_folder()
+        self._checkpoint_if_long()
+        return ids
+
+    def _insert(self, db: apsw.Connection, events: Sequence[StoredForm], now: int) -> Sequence[int]:
+        for at in range(0, len(events), _SIZES[-1]):
+            part = events[at : at + _SIZES[-1]]
+            values: list[str | int | None] = []
+            for e in part:
                 values += (e.event_type, e.mail_class, now, e.valued, e.body, e.extra)
-            db.execute(_INSERT_BY_SIZE[size], values)
-            at += size
+            size = next(n for n in _SIZES if n >= len(part))
+            values += _NO_ROW * (size - len(part))
+            db.execute(_insert(size), values)
+        last = db.last_insert_rowid()
+        return range(last - len(events) + 1, last + 1)
 
     def settle(self, what: Settlement, term: int) -> Settled:
         """As OwnedQueue.settle, for at most SETTLE_LIMIT ids of each sort."""
@@ -250,13 +266,19 @@ class SQLiteWriter:
             try:
                 yield self._db
                 self._db.execute("COMMIT")
-                if not self._folder_synced:
-                    sync(os.path.dirname(self.path) or ".")
-                    self._folder_synced = True
+                self._sync_folder()
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+        self._checkpoint_if_long()
+
+    def _sync_folder(self) -> None:
+        if not self._folder_synced:
+            sync(os.path.dirname(self.path) or ".")
+            self._folder_synced = True
+
+    def _checkpoint_if_long(self) -> None:
         if self._wal_pages >= CHECKPOINT_PAGES:
             with contextlib.suppress(DiskFull):  # what was committed is in the log, and stays there until there is room
                 self.checkpoint()
@@ -272,6 +294,16 @@ class SQLiteWriter:
         except Broken as e:
             self.broken = str(e)
             raise
+
+
+@cache
+def _insert(size: int) -> str:
+    """The statement that adds up to so many rows: one statement for each size would be prepared anew each time."""
+    rows = ",".join(["(?,?,?,?,?,?)"] * size)
+    return (
+        "INSERT INTO queue (event_type, mail_class, recorded, valued, body, extra) "
+        f"SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
+    )
 
 
 def _ids(first: int, n: int, asked: int) -> Answer:

@@ -95,7 +95,9 @@ DELETE FROM events WHERE id IN (SELECT value FROM json_each(?));
 DELETE FROM deferred WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.id = deferred.id);
 
 -- name: books
-SELECT name, n FROM books;
+-- Each id was an event; what `recorded` says comes on top.
+SELECT name, n + iif(name = 'recorded', coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'queue'), 0), 0)
+FROM books;
 
 -- name: oldest
 SELECT recorded FROM queue ORDER BY id LIMIT 1;
