@@ -19,7 +19,6 @@ from types import TracebackType
 from mailvane.configuration.places import places_for_recording
 from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
-from mailvane.events.clean import check
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.writer import Answer, Appending
 from mailvane.recording.session import Session, forms, groups, with_gaps
@@ -44,7 +43,7 @@ class Recorder:
         recorded, or, where the message says "unknown", may be.
         """
         session = self._open()
-        form = session.intake.form(check(event))
+        form = session.intake.form_of(event)
         return None if form is None else (self._append(session, [form])[0] or None)
 
     def record_many(self, events: Iterable[Event]) -> list[int | None]:
@@ -108,7 +107,7 @@ class AsyncRecorder:
     async def record(self, event: Event) -> int | None:
         """See Recorder.record."""
         session = self._open()
-        form = session.intake.form(check(event))
+        form = session.intake.form_of(event)
         if form is None:
             return None
         return (await self._append(session, [form]))[0] or None

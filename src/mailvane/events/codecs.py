@@ -40,9 +40,12 @@ class StoredForm(msgspec.Struct, frozen=True, gc=False):
     extra: str
 
 
-def stored_form(event: Event, server_id: str = "") -> StoredForm:
-    """Encodes an event that the door let in (`mailvane.events.clean`); `server_id` where the event names none."""
-    valued, extra = _encode(event)[1:-1], b""
+def stored_form(event: Event, server_id: str = "", wire: bytes = b"") -> StoredForm:
+    """Encodes an event that the door let in (`mailvane.events.clean`); `server_id` where the event names none.
+
+    `wire` is its JSON as this encoder writes it, where that is at hand.
+    """
+    valued, extra = (wire or _encode(event))[1:-1], b""
     values = msgspec.structs.astuple(event)
     row: Row = "delivery" if event.event_type == "delivery_attempt" else "classic"
     width = len(_LEGACY_KEYS[row])

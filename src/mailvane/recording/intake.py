@@ -6,7 +6,7 @@ from threading import Lock
 from mailvane.clock import Clock
 from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
-from mailvane.events.clean import admit
+from mailvane.events.clean import admit, check
 from mailvane.events.codecs import StoredForm
 from mailvane.recording.gate import Gate, Wanted
 from mailvane.recording.switches import Switches
@@ -43,12 +43,16 @@ class Intake:
             self._looked = now  # only now: until the first look is done, the gate says that everything is off
         return gate
 
-    def form(self, event: Event) -> StoredForm | None:
-        """What goes into the queue of an event whose types are right; None if its type is off.
+    def form_of(self, event: Event) -> StoredForm | None:
+        """As `form`, of an event that a program made: its types are looked at first."""
+        return self.form(*check(event))
+
+    def form(self, event: Event, wire: bytes = b"") -> StoredForm | None:
+        """What goes into the queue of an event whose types are right; None if its type is off. `wire`: see `admit`.
 
         Raises EventRejected, and QueueUnavailable when it is not known whether the type is on: never taken for "off".
         """
-        form = admit(event, self._server_id, int(self._clock.wall()))
+        form = admit(event, self._server_id, int(self._clock.wall()), wire)
         match self.gate().wants(event):
             case Wanted.YES:
                 return form

@@ -8,7 +8,6 @@ from pathlib import Path
 from mailvane.clock import SystemClock
 from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
-from mailvane.events.clean import check
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.queue.short import Places, ShortStore
@@ -58,7 +57,7 @@ class Session:
 
 def forms(intake: Intake, events: Iterable[Event]) -> list[StoredForm | None]:
     """Looks at all before any is recorded. Raises EventRejected."""
-    return [intake.form(check(event)) for event in events]
+    return [intake.form_of(event) for event in events]
 
 
 def groups(wanted: Iterable[StoredForm | None]) -> list[list[StoredForm]]:
