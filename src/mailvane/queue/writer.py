@@ -18,6 +18,8 @@ from mailvane.events.codecs import StoredForm
 
 GROUP_EVENTS = 4_096
 GROUP_BYTES = 4 * 1024 * 1024
+HALVED = 32
+"""Producers that come together from which on two halves of them take turns."""
 LINGER = 0.002
 """Seconds after a commit for which the store is not told that nothing follows."""
 
@@ -73,6 +75,7 @@ class Writer:
         self._orders: deque[Callable[[], None]] = deque()
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._asleep = True
+        self._waited = False
         self._ended = False
         self._thread = threading.Thread(target=self._work, name="mailvane-writer", daemon=True)
         self._thread.start()
@@ -138,6 +141,7 @@ class Writer:
 
     def _wait(self) -> None:
         """What producers hand in when they have their answer comes at once; after that the store may rest."""
+        self._waited = True
         try:
             self._bell.get(timeout=LINGER)
         except Empty:
@@ -154,7 +158,12 @@ class Writer:
     def _take(self) -> list[Appending]:
         taken: list[Appending] = []
         count = size = 0
-        while self._appends and count < GROUP_EVENTS and size < GROUP_BYTES:
+        most, waited = len(self._appends), self._waited
+        self._waited = False
+        if waited and most >= HALVED:
+            # The disk had nothing to do while all of them made up their minds: from now on it has the other half.
+            most //= 2
+        while self._appends and len(taken) < most and count < GROUP_EVENTS and size < GROUP_BYTES:
             one = self._appends.popleft()
             taken.append(one)
             count += len(one.events)
