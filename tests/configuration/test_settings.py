@@ -2,6 +2,7 @@
 
 import socket
 from ipaddress import ip_network
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mailvane.configuration.directives import DIRECTIVES, commented_file
 from mailvane.configuration.mistakes import render
 from mailvane.configuration.settings import Listen, Settings, load_settings, read_settings
+from mailvane.destinations.addresses import Policy
 from mailvane.errors import SettingsBroken
 
 HOME = Path("/srv/home")
@@ -70,6 +72,19 @@ def test_every_directive():
         deny_networks=(ip_network("10.1.0.0/16"),),
         bounce_text_length=0,
     )
+
+
+def test_networks_add_up_over_lines_in_any_order_and_the_narrower_one_wins():
+    lines = ["deny_network 10.1.0.0/16\n", "allow_network 10.0.0.0/8\n", "deny_network 10.2.0.0/16\n"]
+    for order in permutations(lines):
+        got = settings("destination_networks public\n" + "".join(order))
+        policy = Policy(got.destination_networks, got.allow_networks, got.deny_networks)
+        assert [policy.judge(ip, 80) is None for ip in ("10.0.0.1", "10.1.0.1", "10.2.0.1", "192.168.0.1")] == [
+            True,
+            False,
+            False,
+            False,
+        ]
 
 
 def test_of_a_directive_that_stands_twice_the_last_holds():

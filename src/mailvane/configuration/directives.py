@@ -47,9 +47,19 @@ DIRECTIVES = {
             "addresses, which nothing opens; public leaves out loopback and private networks too",
         ),
         Directive(
-            "allow_network", "CIDR…", "none", "networks that destinations may reach all the same; the narrower one wins"
+            "allow_network",
+            "CIDR…",
+            "none",
+            "networks that destinations may reach all the same; every line adds to those before it, and where "
+            "deny_network names a network too, the narrower one wins",
         ),
-        Directive("deny_network", "CIDR…", "none", "networks that destinations may not reach; the narrower one wins"),
+        Directive(
+            "deny_network",
+            "CIDR…",
+            "none",
+            "networks that destinations may not reach; every line adds to those before it, and where allow_network "
+            "names a network too, the narrower one wins, of two alike this one",
+        ),
         Directive("bounce_text_length", "N", "1000", "characters to which bounce_text is cut"),
         Directive("keep_delivered", "DURATION", "0", "how long delivered events are kept", later=True),
         Directive("public_url", "URL", "none", "where links lead", later=True),
