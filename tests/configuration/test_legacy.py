@@ -1,6 +1,7 @@
 """The legacy configuration: good files become plans, and of bad ones every mistake is told in one go."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,29 +212,49 @@ def test_check_syntax_says_in_whose_environment_a_variable_is_missing(monkeypatc
     assert "@env:MAILVANE_TEST_HOOK leads to nothing: the variable is not set here" in mistake.message
 
 
-def test_destinations_that_differ_only_in_what_is_masked_have_names_of_their_own():
-    urls = [
-        "https://h/a?t=1",
-        "https://h/a?t=2",
-        "https://h/b",
-        "https://h/a?t=1",
-        "https://h/a?t=3",
-        "https://h/a?t=1",
-    ]
-    matches = ['{"event_type": "scomp"}'] * 5 + [ALL]
-    rules = ", ".join(
-        f'{{"matches": {m}, "destination": {{"type": "http_post", "url": "{url}"}}}}'
-        for m, url in zip(matches, urls, strict=True)
+def names(rules: Sequence[tuple[str, str]]) -> list[str]:
+    """The names of destinations, by pairs of matches and URL."""
+    text = ", ".join(
+        f'{{"matches": {matches}, "destination": {{"type": "http_post", "url": "{url}"}}}}' for matches, url in rules
     )
-    plan = plan_of(f'{{"event_destinations": [{rules}]}}')
-    assert [route.name for route in plan.routes] == [
-        "http_post https://h/a?...",
-        "http_post https://h/a?... (2)",
-        "http_post https://h/b",
-        "http_post https://h/a?...",
-        "http_post https://h/a?... (3)",
-        "http_post https://h/a?...",
+    return [route.name for route in plan_of(f'{{"event_destinations": [{text}]}}').routes]
+
+
+def test_destinations_that_differ_only_in_what_is_masked_are_named_by_what_they_take():
+    assert names(
+        [
+            ('{"event_type": ["Scomp", "bounce_all"]}', "https://h/a?t=1"),
+            ('{"event_type": "scomp", "mail_class": ["n2", "N1"]}', "https://h/a?t=2"),
+            ('{"mail_class": "n3\\u202e"}', "https://h/a?t=3"),
+            ('{"mail_class": "n3"}', "https://h/b?t=3"),
+            (ALL, "https://h/a?t=1"),
+        ]
+    ) == [
+        "http_post https://h/a?... (all or bounce_all, scomp)",
+        "http_post https://h/a?... (scomp; mail class n1, n2)",
+        "http_post https://h/a?... (mail class n3\\u202e)",
+        "http_post https://h/b?...",
+        "http_post https://h/a?... (all or bounce_all, scomp)",
     ]
+
+
+def test_a_destination_keeps_its_name_when_the_rules_are_put_in_another_order():
+    # A pause is kept by name.
+    rules = [
+        ('{"event_type": "scomp"}', "https://h/a?t=1"),
+        ('{"event_type": "engine_open"}', "https://h/a?t=2"),
+        ('{"event_type": "engine_click"}', "https://h/a?t=3"),
+    ]
+    last = (ALL, "https://h/b")
+    assert dict(zip(reversed(rules), names([*reversed(rules), last]), strict=False)) == dict(
+        zip(rules, names([*rules, last]), strict=False)
+    )
+
+
+def test_of_two_that_take_the_same_the_second_which_gets_nothing_is_numbered():
+    assert names(
+        [('{"event_type": "scomp"}', "https://h/?1"), ('{"event_type": "scomp"}', "https://h/?2"), (ALL, "http://x")]
+    )[:2] == ["http_post https://h/?... (scomp)", "http_post https://h/?... (scomp) (2)"]
 
 
 SEVEN = """{

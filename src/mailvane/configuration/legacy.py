@@ -6,19 +6,18 @@ in one value never keeps another from being judged.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 from mailvane.configuration import legacy_values as values
 from mailvane.configuration.legacy_keys import ANY_DESTINATION, FILE, MATCHES, RULE, Key, Keys, home_of, keys_of
-from mailvane.configuration.masking import mask_url
 from mailvane.configuration.mistakes import Broken, Mistake, nearest, quoted
 from mailvane.configuration.positions import Array, Member, Node, Object, parse
+from mailvane.configuration.route_names import named
 from mailvane.configuration.secrets import Resolve, SecretMissing, is_reference, reference_path, resolve_secret
 from mailvane.configuration.text import Place, decode, readable
 from mailvane.destinations.contract import HttpPost
-from mailvane.processor.plan import Drop, Leave, Match, Plan, Route, Target
+from mailvane.processor.plan import Drop, Leave, Match, Plan, Target
 
 T = TypeVar("T")
 
@@ -87,8 +86,7 @@ class _Reading:
             return None
         if not node.items:
             self._wrong(node.place, f'"{key.name}" is an empty array; at least one destination must be in it')
-        routes: list[Route] = []
-        names: dict[Target, str] = {}
+        whole: list[tuple[Match, Target]] = []
         all_at: Place | None = None
         for item in node.items:
             if all_at is not None:
@@ -108,9 +106,8 @@ class _Reading:
                 place = next(m.value.place for m in item.members if m.key == "matches")
                 self._wrong(place, 'the last destination must match all: {"all": true}')
             if match is not None and target is not None:
-                names.setdefault(target, _untaken(_name(target), set(names.values())))
-                routes.append(Route(names[target], match, target))
-        return Plan(tuple(routes))
+                whole.append((match, target))
+        return Plan(named(whole))
 
     def _rule(self, item: Object, post: HttpPost) -> tuple[Match | None, Target | None]:
         match: Match | None = None
@@ -222,15 +219,3 @@ def _hint(name: str, keys: Keys) -> str:
     home = home_of(name)
     elsewhere = home in {FILE.name, RULE.name, MATCHES.name} or keys in (FILE, RULE, MATCHES)
     return f"it belongs into {home}" if home and home != keys.name and elsewhere else nearest(name, keys.names())
-
-
-def _name(target: Target) -> str:
-    if isinstance(target, HttpPost):
-        return f"http_post {mask_url(target.url)}"
-    return "drop_from_queue" if isinstance(target, Drop) else "leave_in_queue"
-
-
-def _untaken(name: str, taken: set[str]) -> str:
-    """The name, numbered where another target has it: what differs may be masked."""
-    numbered = (name if n == 1 else f"{name} ({n})" for n in count(1))
-    return next(n for n in numbered if n not in taken)
