@@ -25,6 +25,7 @@ from destinations.adversary import (
 )
 from mailvane.destinations.contract import Failure, Outcome, Outgoing
 from mailvane.destinations.dial import Limits
+from mailvane.destinations.http_request import endpoint
 from mailvane.errors import MailvaneError
 
 
@@ -285,6 +286,24 @@ def test_c9_credentials_go_out_as_basic_authorization_and_are_masked(
         assert not any(secret in outcome.text for secret in ("p4ss", "s3cret", "OnA0c3N3b3Jk"))
 
     run(loop, test)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "query", "said", "masked"),
+    [
+        (
+            "al:pw",
+            "",
+            "al:pw? al may not, pw@host, 'pw' is no pwd of all",
+            "***:***? *** may not, ***@host, '***' is no pwd of all",
+        ),
+        ("k:", "", "k is an unknown key", "*** is an unknown key"),
+        (":7%21", "", "not 7! nor 7%21, 17!", "not *** nor ***, 17!"),
+        ("", "v=2&k=a%2B", "no k=a+ nor k=a%2B in v 2", "no *** nor *** in v 2"),
+    ],
+)
+def test_c9_short_secrets_are_masked_where_they_are_words(userinfo: str, query: str, said: str, masked: str) -> None:
+    assert endpoint(f"https://{userinfo}@example.com/hook?{query}").mask(said) == masked
 
 
 def test_c9_a_user_agent_by_reference_is_sent_followed_when_it_changes_and_masked(loop: str) -> None:

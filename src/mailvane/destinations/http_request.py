@@ -13,7 +13,7 @@ from mailvane.events.codecs import LEGACY_JSON, legacy_form
 
 _UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
 _SECRET_LENGTH = 6
-"""What is shorter than this is not masked in texts: it would turn up in them by chance."""
+"""What is shorter than this is not masked inside of words: it would turn up in them by chance."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,17 @@ class Endpoint:
     target: str
     authorization: str = field(default="", repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    short_secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def mask(self, text: str) -> str:
-        """The text without what only this endpoint may know."""
+        """The text without what only this endpoint may know: secrets wherever they stand, short ones as whole words."""
         cut = len(text) >= TEXT_LIMIT
         for secret in self.secrets:
             text = text.replace(secret, "***")
             if cut:
                 text = _without_beginning(text, secret)
+        for secret in self.short_secrets:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
         return text
 
     def hiding(self, *secrets: str) -> "Endpoint":
@@ -44,7 +47,8 @@ class Endpoint:
 
 def endpoint(url: str, secret: bool = False) -> Endpoint:
     """Takes a URL apart. Its user, password and query count as secrets; with `secret` its path does too: the whole of
-    it was kept out of the configuration, by a reference.
+    it was kept out of the configuration, by a reference. Of the query, what is short counts together with its name only
+    (`key=7`): alone it would be any number or word.
 
     Raises ValueError with a reason that names no part of the URL.
     """
@@ -68,8 +72,8 @@ def endpoint(url: str, secret: bool = False) -> Endpoint:
     credentials = base64.b64encode(user + b":" + password).decode() if user or password else ""
     path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     query = quote(parts.query, safe="/?%:@!$&'()*+,;=~-._[]|{}^`\"<>")
-    secrets = [credentials, *_readings(parts.username or ""), *_readings(parts.password or "")]
-    secrets += [*_of_query(parts.query), *_of_query(query)]
+    words = [*_readings(parts.username or ""), *_readings(parts.password or ""), *_short_pairs(parts.query)]
+    secrets = [credentials, *words, *_of_query(parts.query), *_of_query(query)]
     if secret:
         secrets += [reading for part in (*parts.path.split("/"), *path.split("/")) for reading in _readings(part)]
     return Endpoint(
@@ -80,6 +84,7 @@ def endpoint(url: str, secret: bool = False) -> Endpoint:
         target=f"{path}?{query}" if parts.query else path,
         authorization=f"Basic {credentials}" if credentials else "",
         secrets=_maskable(secrets),
+        short_secrets=tuple(sorted({w for w in words if 0 < len(w) < _SECRET_LENGTH}, key=len, reverse=True)),
     )
 
 
@@ -89,6 +94,13 @@ def _of_query(query: str) -> Iterator[str]:
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")
         yield from _readings(value if equals else name)
+
+
+def _short_pairs(query: str) -> Iterator[str]:
+    for pair in query.split("&"):
+        value = pair.partition("=")[2]
+        if value and len(unquote(value)) < _SECRET_LENGTH:
+            yield from _readings(pair)
 
 
 def _readings(part: str) -> tuple[str, ...]:
