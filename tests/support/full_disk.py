@@ -17,6 +17,17 @@ WAITING = 1_000
 SLOWLY = Answer(200, delay=0.01)
 
 
+def fill(file: Path) -> None:
+    """Fills a file's disk to the last page."""
+    with file.open("ab", buffering=0) as junk:
+        for size in (2**16, 2**12):
+            try:
+                while junk.write(b"\0" * size):
+                    pass
+            except OSError as e:
+                assert e.errno == errno.ENOSPC
+
+
 @dataclass
 class Full:
     """A home on a small disk, its endpoint held with events in flight, and producers at work in other processes."""
@@ -36,14 +47,7 @@ class Full:
         return self.home.seen.parent / "junk"
 
     def fill(self) -> None:
-        """To the last page."""
-        with self.junk.open("ab", buffering=0) as file:
-            for size in (2**16, 2**12):
-                try:
-                    while file.write(b"\0" * size):
-                        pass
-                except OSError as e:
-                    assert e.errno == errno.ENOSPC
+        fill(self.junk)
 
     def post(self, count: int = 1) -> int:
         first = 10_000 + 100 * self.posted

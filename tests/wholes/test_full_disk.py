@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from support.endpoint import Endpoint
-from support.full_disk import WAITING, Full, small_disk
-from support.oracle import assert_books_balance
+from support.full_disk import WAITING, Full, fill, small_disk
+from support.homes import Home, posts_to
+from support.oracle import Oracle, assert_books_balance
 from support.sabotage import GOES_ON_WITHOUT_SETTLING, KEEPS_THE_BALLAST, sabotaged
+from support.tmpfs import Tmpfs
 
 MAIL = Path(__file__).parents[1] / "data" / "bounces" / "mails" / "arf-01.eml"
 
@@ -100,6 +102,35 @@ def test_d7_nothing_is_delivered_while_nothing_can_be_settled(make_full: Callabl
     account.assert_right()
     assert not account.repeats
     assert_books_balance(books, recorded=account.accepted, waiting=0)
+
+
+def test_d7_a_single_run_on_a_disk_that_stays_full_ends_with_the_reason(short_folder: Path, endpoint: Endpoint) -> None:
+    oracle = Oracle()
+    with (
+        Tmpfs(short_folder / "t", size="16m") as small,
+        Home(
+            small.folder, legacy=posts_to(endpoint.url()), enable=["bounce_all"], prefix=small.prefix, seen=small.seen
+        ) as home,
+    ):
+        home.record(oracle.offers(0, WAITING))
+        oracle.takes(0, WAITING)
+        endpoint.hold()
+        run = home.start("processor", "--once")
+        in_flight = len(endpoint.wait_for_requests(16))
+        (home.seen / "ballast").unlink()  # somebody else eats its room, too
+        fill(small.seen / "junk")
+        endpoint.release()
+        assert run.wait() == 1
+        assert "make room" in run.output and "waits" in run.output and "Traceback" not in run.output, run.output
+        sent = len(endpoint.requests)
+        assert sent < WAITING
+
+        (small.seen / "junk").unlink()
+        assert home.start("processor", "--once").wait() == 0
+        account = oracle.account(endpoint)
+        account.assert_right()
+        assert account.repeated <= max(in_flight, sent)
+        assert not home.waiting()
 
 
 def test_delivering_without_settling_is_caught(make_full: Callable[[], Full], tmp_path: Path) -> None:

@@ -133,6 +133,9 @@ def _outcome(service: Service, delivery: "asyncio.Task[None] | None", parts: Par
         return 1
     if delivery is not None and delivery.done():
         error = delivery.exception()
+        if isinstance(error, MailvaneError):
+            log.error("delivery has ended: %s", error)
+            return 1
         if error is not None:
             log.error("delivery has ended", exc_info=error)
             return 1

@@ -92,9 +92,9 @@ PROCESSOR = Spec(
     about="Delivers events, without listening on TCP (others on this machine record through the Unix socket in "
     "home). Also as hvmail_event_processor, with the same flags.\n\n"
     "--once makes one run over what is due and ends: exit status 0 also if deliveries failed, they wait; 1 if "
-    "another process owns the queue, naming it. --check-syntax looks at --config FILE, else at the file in "
-    "force: exit status 0 if it is right, else 1, and each mistake as FILE:LINE:COLUMN: …, with the line and "
-    "a caret.",
+    "another process owns the queue, naming it, or if what was delivered cannot be noted, as on a full disk. "
+    "--check-syntax looks at --config FILE, else at the file in force: exit status 0 if it is right, else 1, and "
+    "each mistake as FILE:LINE:COLUMN: …, with the line and a caret.",
     examples=[
         ("mailvane processor --once", "delivers what is due, as from cron"),
         ("mailvane processor --check-syntax --config new.json", "before it is put in place"),

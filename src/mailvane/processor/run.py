@@ -28,6 +28,8 @@ from mailvane.processor.ways import Routing, Way
 from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
 
 SAFETY_NET = 1.0
+ONCE_PATIENCE = 5.0
+"""Seconds for which a single run waits until outcomes can be written again: there is another run later."""
 ALL = "__legacy__"
 """The legacy configuration as one destination: all of its destinations."""
 
@@ -105,9 +107,9 @@ class Processor:
         """Delivers until `stop`; with `once`, until nothing is left that can be delivered now.
 
         Raises OwnershipLost when another process has taken the queue; with `once`, QueueUnavailable when it cannot be
-        read.
+        read, or cannot be written for ONCE_PATIENCE seconds.
         """
-        self._next_look_up = self._clock.monotonic()
+        self._next_look_up = well = self._clock.monotonic()
         while not self._stopping:
             self._nudge.clear()
             worked = False
@@ -121,6 +123,13 @@ class Processor:
                 for lane in [*self._lanes.values(), *self._retired]:
                     lane.stop()
                 raise self._settler.lost
+            if not self._settler.trouble:
+                well = self._clock.monotonic()
+            elif once and self._clock.monotonic() - well > ONCE_PATIENCE:
+                raise QueueUnavailable(
+                    f"{self._settler.trouble}. What is in the queue waits for the next run; what was answered after "
+                    "this began is sent again then"
+                )
             if once and not worked and self._nothing_left():
                 break
             if worked:
