@@ -14,7 +14,7 @@ from mailvane.bounces.headers import decode_text, decoded_words, parse_headers
 from mailvane.bounces.mime import BYTES_AT_MOST, DEPTH_AT_MOST, PARTS_AT_MOST, parse_mail
 
 SECONDS_AT_MOST = 10
-"""Generous: each of these takes a tenth of a second where nothing else runs."""
+"""Generous: each of these takes two seconds at most where nothing else runs, most a tenth."""
 
 RETURNED = b"From: MAILER-DAEMON@mx.example.net\r\nSubject: Undelivered Mail Returned to Sender\r\n"
 MIXED = RETURNED + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
@@ -25,6 +25,15 @@ def nested(levels: int) -> bytes:
     opening = (b'Content-Type: multipart/mixed; boundary="b%d"\r\n\r\n--b%d\r\n' % (n, n) for n in range(levels))
     return RETURNED + b"".join(opening)
 
+
+def letter(words: bytes) -> bytes:
+    """In a form that all of flufl.bounce's detectors look into."""
+    return MIXED + b"--b\r\nContent-Type: text/plain\r\n\r\n" + words + b"\r\n--b\r\n\r\nx\r\n--b--\r\n"
+
+
+# Words of letters after which flufl.bounce looks for addresses with patterns that need ages for some lines.
+NETSCAPE = b"This Message was undeliverable due to the following reason:\r\n"
+SORRY = b"Sorry, unable to deliver your message to\r\n"
 
 HOSTILE = {
     "nested parts, 10,000": nested(10_000),
@@ -57,6 +66,12 @@ HOSTILE = {
     + b",".join(b"a%d@example.net" % n for n in range(60_000))
     + b"\r\n\r\n"
     + b"mailbox user\r\n" * 5_000,
+    "a letter with a line of <": letter(NETSCAPE + b"<" * 60_000),
+    "a letter with lines of <": letter(NETSCAPE + (b"<" * 990 + b"\r\n") * 60),
+    "a letter with lines of < and one >": letter(NETSCAPE + (b"<" * 990 + b">\r\n") * 60),
+    "a letter with a line of one word": letter(SORRY + b"a" * 60_000),
+    "a letter with a line of spaces": letter(SORRY + b" " * 60_000 + b"x"),
+    "a letter with lines of commas and @": letter((b"," * 330 + b"a@" * 330 + b"\r\n") * 60),
     "feedback reports, 10,000": MIXED
     + b"--b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n" * 10_000,
 }

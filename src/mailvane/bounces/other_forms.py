@@ -4,10 +4,12 @@ flufl.bounce only finds the addresses here; what the failure is, ``classify`` sa
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from email.message import Message
 
 from mailvane.bounces.addresses import address_in, addresses_in_list
+from mailvane.bounces.cpu_deadline import within
 from mailvane.bounces.headers import Headers, decoded_words
 from mailvane.bounces.mime import TEXT_AT_MOST, Mail, Part
 
@@ -47,6 +49,17 @@ BY_SUBJECT = "Subject: "
 
 BYTES_AT_MOST = 262_144
 """Bytes that flufl.bounce is given at most; some of its detectors read every line with many patterns."""
+
+LINE_AT_MOST = 998
+"""Bytes of a line that it is given, as many as a line may have (RFC 5322, 2.1.1): many of its patterns take time by the
+square of a line's length."""
+
+SECONDS_AT_MOST = 1.0
+"""Seconds of processor time that it may take; real letters take a hundredth."""
+
+_LONG_LINE = re.compile(rb"(.{%d}).+" % LINE_AT_MOST)
+# One of its patterns takes time by the cube of their number.
+_NEVER_CLOSED = re.compile(rb"<(?![^<>\n]*>)")
 
 
 def looks_returned(headers: Headers) -> str | None:
@@ -113,8 +126,8 @@ def _by_flufl(mail: Mail) -> Named:
         log.addHandler(logging.NullHandler())
         log.propagate = False
     try:
-        temporary, permanent = all_failures(_as_message(mail))
-    except Exception:  # foreign code over hostile bytes: whatever it raises, it found nothing
+        temporary, permanent = within(SECONDS_AT_MOST, lambda: all_failures(_as_message(mail)))
+    except Exception:  # foreign code over hostile bytes: whatever it raises, or takes too long for, it found nothing
         return Named((), "flufl.bounce")
     found = {address for raw in permanent or temporary if (address := address_in(raw.decode("ascii", "replace")))}
     return Named(tuple(sorted(found)), "flufl.bounce", only_delayed=bool(found) and not permanent)
@@ -144,5 +157,5 @@ def _as_message(mail: Mail) -> Message:
 def _set_text(message: Message, part: Part, length: int) -> None:
     """The part's text, decoded; the encoding's header goes, so that nobody decodes it again."""
     del message["content-transfer-encoding"]
-    content = part.content()[:length]
+    content = _NEVER_CLOSED.sub(b" ", _LONG_LINE.sub(rb"\1", part.content()[:length]))
     message.set_payload(content.decode("ascii", "surrogateescape"))

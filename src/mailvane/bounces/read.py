@@ -23,7 +23,8 @@ from mailvane.bounces.unsubscribe import read_unsubscribe
 def read_mail(raw: bytes, recipient: str | None = None) -> MailFacts:
     """What the mail *raw* says; *recipient* is the address that it was delivered to, if the mail server told.
 
-    At most 1 MiB is looked at; whatever the bytes are, this raises nothing and ends in well below a second or two.
+    At most 1 MiB is looked at; whatever the bytes are, this raises nothing and ends within a second or two of processor
+    time (outside of the main thread, where nothing can be interrupted, within some more).
     """
     if not raw.strip():
         return MailFacts("none", "", "the mail is empty")
