@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from ipaddress import ip_network
 
 import pytest
@@ -185,6 +186,25 @@ def test_s10_a_name_that_cannot_be_is_an_oserror() -> None:
     for host in ("", "a" * 70 + ".example", "no such name.invalid"):
         with pytest.raises(OSError):
             asyncio.run(SystemResolver().resolve(host, 80))
+
+
+def test_d19_without_a_thread_a_name_does_not_resolve_until_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    async def test() -> None:
+        resolver = SystemResolver()
+        with monkeypatch.context() as short:
+            short.setattr("mailvane.destinations.addresses.threading.Thread", NoThread)
+            for _ in range(2):
+                with pytest.raises(OSError, match="thread"):
+                    await asyncio.wait_for(resolver.resolve("localhost", 80), 30)
+            assert await resolver.resolve("192.0.2.1", 80) == ["192.0.2.1"], "an address needs no resolving"
+            assert await resolver.resolve("2001:db8::1", 80) == ["2001:db8::1"]
+        assert await resolver.resolve("localhost", 80)
+
+    asyncio.run(test())
 
 
 def test_s10_connections_opened_together_ask_the_name_server_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,15 @@ Stop = Callable[[float], Awaitable[object]]
 def run_process(settings: Settings, parts: Parts, config: LegacyFile | None = None) -> int:
     """Runs in the foreground until it is ended; returns the exit status. Raises MailvaneError if it cannot start."""
     raise_open_files()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(settings, parts, config))
+    status: int | None = None
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            status = runner.run(_run(settings, parts, config))
+    except RuntimeError:
+        # All is over; but asyncio wants a thread to wait for its others, and there may be none to be had any more.
+        if status is None:
+            raise
+    return status
 
 
 def raise_open_files() -> None:
@@ -175,11 +182,16 @@ class _Ending:
         if self._timer is None:
             self._timer = threading.Timer(END_WITHIN, _end_now)
             self._timer.daemon = True
-            self._timer.start()
+            try:
+                self._timer.start()
+            except RuntimeError:  # no thread can be started any more: the signal's own way of ending has to do
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_REAL, END_WITHIN)
 
     def done(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         log.info("ended")
 
 

@@ -7,6 +7,7 @@ After the IANA special-purpose address registries (RFC 6890), RFC 6052 (NAT64), 
 """
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Sequence
@@ -170,6 +171,8 @@ class SystemResolver:
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         """See Resolver. Raises socket.gaierror as getaddrinfo does; the caller sets the deadline."""
+        if _is_address(host):
+            return [host]
         asked = self._asked.get((host, port))
         if asked is None:
             asked = self._ask(host, port)
@@ -206,5 +209,16 @@ class SystemResolver:
             except RuntimeError:  # the loop has ended: nobody asks any more
                 return
 
-        threading.Thread(target=look_up, name=f"resolving {host}", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name=f"resolving {host}", daemon=True).start()
+        except RuntimeError:
+            settle([], OSError(errno.EAGAIN, "no thread can be started to resolve it"))
         return answer
+
+
+def _is_address(host: str) -> bool:
+    """Nobody need be asked. What getaddrinfo takes for an address beside these (`127.1`) is left to it."""
+    try:
+        return not getattr(ip_address(host), "scope_id", None)
+    except ValueError:
+        return False

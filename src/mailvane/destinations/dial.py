@@ -81,7 +81,8 @@ class Dialler:
         except TimeoutError:
             raise NoConnection(Failure.DNS, f"the name server did not answer for {to.host}") from None
         except OSError as error:
-            raise NoConnection(Failure.DNS, f"{to.host}: {error.strerror or error}") from None
+            ours = error.errno in {errno.EAGAIN, *_SHORT_OF_SOMETHING}
+            raise NoConnection(Failure.DNS, f"{to.host}: {error.strerror or error}", ours) from None
         if not found:
             raise NoConnection(Failure.DNS, f"{to.host} has no address")
         allowed: list[str] = []

@@ -278,7 +278,7 @@ class Service:
         )
 
     async def inspect(self, read: Callable[[Inspection], T]) -> T:
-        """Reads the queue for people, beside the event loop."""
+        """Reads the queue for people, beside the event loop. Raises QueueUnavailable."""
         flying = self.processor.in_flight() if self.processor is not None else set[int]()
         plan = self._plan
 
@@ -289,7 +289,12 @@ class Service:
             finally:
                 reader.close()
 
-        return await asyncio.to_thread(work)
+        try:
+            return await asyncio.to_thread(work)
+        except RuntimeError as e:
+            if "thread" not in str(e):
+                raise
+            raise QueueUnavailable("no thread can be started for this now: the limit of this user's is reached") from e
 
     @property
     def _plan(self) -> Plan:

@@ -293,7 +293,10 @@ class SQLiteQueue:
 
     async def close(self) -> None:
         """Ends the writer when all is written, and closes the connections (which moves the log into the database)."""
-        await asyncio.to_thread(self._writer.end)
+        try:
+            await asyncio.to_thread(self._writer.end)
+        except RuntimeError:  # no thread can be started any more
+            self._writer.end()
         self._reader.close()
         self._store.writer.close()
 

@@ -34,6 +34,7 @@ def create_app(api: Api) -> ASGIApp:
         Gone: _gone,
         HTTPException: _not_there,
         QueueUnavailable: _unavailable,
+        MemoryError: _no_memory,
         MailvaneError: _cannot,
         Exception: _defect,
     }
@@ -92,6 +93,10 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     return refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), {"retry-after": "5"})
+
+
+async def _no_memory(request: Request, error: Exception) -> Response:
+    return refusal(HTTPStatus.SERVICE_UNAVAILABLE, "there is no memory for this now", {"retry-after": "5"})
 
 
 async def _cannot(request: Request, error: Exception) -> Response:

@@ -175,7 +175,9 @@ class Connection(HttpToolsProtocol):
             head, self._without_offer = self._without_offer, b""
             self.data_received(head + data[upgrade.args[0] :])
             return
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, MemoryError):  # in a callback of ours: no fault of the client's
+                self._refusal = (HTTPStatus.SERVICE_UNAVAILABLE, "there is no memory for this now")
             self._refuse(*self._refusal)
             return
         if before is self.phase:  # it goes on, and of some of it the parser never tells: what has no end yet
