@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from destinations.adversary import (
     OK,
     PATIENT,
+    Adversary,
     Names,
     Peer,
     adversary,
@@ -25,6 +27,7 @@ from destinations.adversary import (
 )
 from mailvane.destinations.contract import Failure, Outcome, Outgoing
 from mailvane.destinations.dial import Limits
+from mailvane.destinations.http import HttpDestination
 from mailvane.destinations.http_request import endpoint
 from mailvane.errors import MailvaneError
 
@@ -146,6 +149,68 @@ def test_connections_beyond_what_is_allowed_are_closed(loop: str) -> None:
             await until(lambda: server.open == 1)
             assert (await attempt(to)).delivered
             assert server.open == 1 and server.connections == 8
+
+    run(loop, test)
+
+
+@dataclass
+class Gate:
+    """A server that answers at once while the gate is open, and what comes meanwhile when it opens again."""
+
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await self.open.wait()
+            await peer.send(OK)
+
+
+async def settled(server: Adversary, to: HttpDestination, gate: Gate, connections: int) -> None:
+    """So many connections that have carried several requests, and are all on with another one."""
+    for round in range(1, 5):
+        gate.open.clear()
+        sent = [attempt(to) for _ in range(connections)]
+        await until(lambda round=round: server.posts == round * connections)
+        if round < 4:
+            gate.open.set()
+            assert all(outcome.delivered for outcome in await asyncio.gather(*sent))
+    assert server.connections == connections
+
+
+def test_a_busy_connection_is_not_used_again_when_its_url_changed_meanwhile(loop: str) -> None:
+    async def test() -> None:
+        gate, path = Gate(), ["/hook"]
+        async with adversary(gate) as server:
+
+            def reveal(value: str) -> str:
+                return server.url(path=path[0]) if value == "@env:HOOK" else value
+
+            async with destination("@env:HOOK", limits=PATIENT, reveal=reveal) as to:
+                await settled(server, to, gate, 1)
+                path[0] = "/other"
+                beside = attempt(to)
+                await until(lambda: server.connections == 2 and server.posts == 5)
+                gate.open.set()
+                assert (await beside).delivered
+                await until(lambda: server.open == 1)
+                assert (await attempt(to)).delivered
+                paths = [(number, head.split()[1]) for number, head, _ in server.requests]
+                assert paths == [(1, b"/hook")] * 4 + [(2, b"/other")] * 2
+
+    run(loop, test)
+
+
+def test_a_busy_connection_beyond_a_limit_that_shrank_is_closed_once_it_is_answered(loop: str) -> None:
+    async def test() -> None:
+        gate = Gate()
+        async with adversary(gate) as server, destination(server.url(), limits=PATIENT) as to:
+            await settled(server, to, gate, 4)
+            to.allow(1)
+            gate.open.set()
+            await until(lambda: server.open == 1)
+            assert (await attempt(to)).delivered
+            assert server.connections == 4 and server.posts == 17
 
     run(loop, test)
 
