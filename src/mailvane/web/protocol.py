@@ -116,6 +116,8 @@ class Connection(HttpToolsProtocol):
         self._refusal = (HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
         self._answering: RequestResponseCycle | None = None
         self._without_offer = b""
+        self._owed: tuple[HTTPStatus, str] | None = None
+        """A refusal that has its turn after the answers to what came before."""
         self.leaving = False
         self._head = self._body = self._wire = 0
 
@@ -248,7 +250,11 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.phase is Phase.WORKING and not self.pipeline and self.cycle.response_complete:
+        if self._owed is not None and self.cycle.response_complete:
+            self._write_refusal(*self._owed)
+            self._owed = None
+            self._hang_up()
+        elif self.phase is Phase.WORKING and not self.pipeline and self.cycle.response_complete:
             self._enter(Phase.IDLE)
         if self.transport.is_closing():
             self._leave(self._bounds.idle_seconds)
@@ -315,8 +321,11 @@ class Connection(HttpToolsProtocol):
             self._say_no_more()
             return
         if self.phase is not Phase.BODY:
-            if cycle and not cycle.response_complete:
-                self.cut()  # an earlier request's answer is not there yet
+            if cycle and not cycle.response_complete:  # an earlier request's answer is not there yet
+                if status is HTTPStatus.TOO_MANY_REQUESTS:
+                    self._owed, self.leaving, self._wire = (status, why), True, 0
+                else:
+                    self.cut()
                 return
             self._write_refusal(status, why)
         elif self.pipeline or (cycle.response_started and not cycle.response_complete):
@@ -326,6 +335,10 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             self._write_refusal(status, why)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Nothing more is said, and what still comes is not looked at."""
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
