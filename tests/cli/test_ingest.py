@@ -45,6 +45,27 @@ def test_it_says_the_same_in_words_with_the_rule_and_the_sentence(home: Home) ->
     assert "rule unknown-user, which saw: " in said
 
 
+def test_in_a_home_just_made_every_type_is_off_which_is_no_error(make_home: Callable[..., Home]) -> None:
+    home = make_home()
+    assert home.mailvane("ingest", "mail", "-", input=HARD.read_bytes()).returncode == 0
+    event = '{"event_type": "bounce_all", "email": "user@example.com"}\n'
+    assert home.json("record", "-", input=event) == {"recorded": 0, "disabled": 1, "rejected": 0}
+
+
+def test_c6_without_a_control_directory_mail_is_kept_and_the_message_says_what_to_do(
+    make_home: Callable[..., Home],
+) -> None:
+    home = make_home(conf="control_directory controls", legacy=LEAVES)
+    done = home.mailvane("ingest", "mail", "-", input=HARD.read_bytes(), check=False)
+    assert done.returncode == 75
+    assert f"the control directory {home.folder}/controls is missing" in done.stderr
+    assert "Make it" in done.stderr and "control_directory in mailvane.conf" in done.stderr
+    (home.folder / "controls").mkdir()
+    (home.folder / "controls" / "record_events.simplemh.bounce_all").write_text("1\n")
+    assert home.mailvane("ingest", "mail", "-", input=HARD.read_bytes()).returncode == 0
+    assert len(home.waiting()) == 1
+
+
 def test_a_dry_run_records_nothing_and_needs_no_home(home: Home, tmp_path: Path) -> None:
     environment = {**os.environ, "MAILVANE_HOME": str(tmp_path / "none")}
     command = [COMMAND, "ingest", "mail", "--dry-run", "--explain", "--json", HARD]

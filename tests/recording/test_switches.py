@@ -223,8 +223,11 @@ def test_a_look_opens_nothing_when_nothing_changed(tmp_path: Path, clock: HeldCl
 def test_c6_a_missing_directory_is_never_off_for_who_knows_nothing(tmp_path: Path):
     switches = Switches(tmp_path / "control")
     assert all(wants(switches, name) is Wanted.UNKNOWN for name in SWITCHED)
-    problem = f"the control directory {tmp_path}/control is missing; no switch is known, so no event is taken"
-    assert switches.problems == (problem,)
+    (problem,) = switches.problems
+    assert problem.startswith(
+        f"the control directory {tmp_path}/control is missing; no switch is known, so no event is taken. Make it"
+    )
+    assert "control_directory in mailvane.conf" in problem
     (tmp_path / "control").mkdir()
     (tmp_path / "control" / BOUNCE).write_text("1\n")
     assert wants(switches) is Wanted.YES and switches.problems == ()

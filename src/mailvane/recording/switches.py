@@ -37,6 +37,8 @@ ATTEMPT = "delivery_attempt"
 
 State = bool | AttemptRules
 
+_MAKE_ONE = ". Make it (in an empty one every type is off), or name another by control_directory in mailvane.conf"
+
 
 class _Kept(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     on: list[str] = []
@@ -199,9 +201,9 @@ class Switches:
 
     def _without_directory(self) -> Gate:
         known = any(w.known is not None for w in self._files)
-        holds = "the last known switches go on" if known else "no switch is known, so no event is taken"
         why = "is no folder" if self.directory.exists() else "is missing"
-        self._problem = f"the control directory {self.directory} {why}; {holds}"
+        holds = "the last known switches go on" if known else "no switch is known, so no event is taken"
+        self._problem = f"the control directory {self.directory} {why}; {holds}{'' if known else _MAKE_ONE}"
         self._gate = self._make()
         return self._gate
 
