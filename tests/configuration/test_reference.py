@@ -5,7 +5,7 @@ from pathlib import Path
 from mailvane.configuration.directives import DIRECTIVES
 from mailvane.configuration.legacy_keys import ANY_DESTINATION, DESTINATIONS, FILE, MATCHES, RULE
 from mailvane.configuration.reference import filled
-from mailvane.recording.switches import SWITCHED
+from mailvane.recording.control_files import SWITCHED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 

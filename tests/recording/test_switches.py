@@ -11,8 +11,10 @@ import pytest
 
 from mailvane.errors import MailvaneError
 from mailvane.events.catalogue import Event
+from mailvane.recording.control_files import SWITCHED
 from mailvane.recording.gate import AttemptRules, IncludeStatus, Wanted
-from mailvane.recording.switches import CONFIRM_AFTER, SWITCHED, Switches, disable, enable
+from mailvane.recording.switches import CONFIRM_AFTER, Switches
+from mailvane.recording.switching import disable, enable
 
 BOUNCE = "record_events.simplemh.bounce_all"
 RULES = "record_events.delivery_attempt.json"

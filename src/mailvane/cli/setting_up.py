@@ -11,8 +11,10 @@ from mailvane.cli.queue_access import reading
 from mailvane.configuration.home import existing_home, find_home, init
 from mailvane.configuration.settings import load_settings
 from mailvane.errors import MailvaneError
+from mailvane.recording.control_files import SWITCHED
 from mailvane.recording.gate import Gate
-from mailvane.recording.switches import SWITCHED, Switches, disable, enable
+from mailvane.recording.switches import Switches
+from mailvane.recording.switching import disable, enable
 
 
 def _init_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from mailvane.cli.parsing import Spec
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.settings import load_settings
 from mailvane.events.catalogue import TYPES
-from mailvane.recording.switches import SWITCHED
+from mailvane.recording.control_files import SWITCHED
 
 DEFAULT_PORT = 3000
 DELAY_LIMIT = 3_600.0

@@ -8,34 +8,30 @@ The last known state outlives the process (the caller keeps `state()` in the que
 one). With neither a good file nor a kept state a type is *unknown*, which is not off.
 """
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
 
 from mailvane.clock import Clock, SystemClock
-from mailvane.errors import MailvaneError
-from mailvane.events.catalogue import TYPES
+from mailvane.recording.control_files import (
+    ATTEMPT,
+    RULES_LIMIT,
+    SWITCH_LIMIT,
+    SWITCHED,
+    State,
+    Strange,
+    rules_in,
+    switch_in,
+)
 from mailvane.recording.gate import AttemptRules, Gate
 from mailvane.recording.regular import ABSENT, Fingerprint, Unreadable, fingerprint, read_regular
 
-SWITCH_LIMIT = 64
-"""Bytes that a control file may have."""
-RULES_LIMIT = 16 * 1024
 EMPTY_IS_OFF_AFTER = 0.1
 """Seconds for which an empty file must stay empty."""
 CONFIRM_AFTER = 0.05
 """Seconds after which a file that was just read is read once more: two writes in one tick of the file system's clock
 leave the same times and, often, the same size."""
-
-SWITCHED = {t.name: t.switch for t in TYPES.values() if t.switch}
-"""Engine's types and the names of their control files."""
-ATTEMPT = "delivery_attempt"
-
-State = bool | AttemptRules
 
 _MAKE_ONE = ". Make it (in an empty one every type is off), or name another by control_directory in mailvane.conf"
 
@@ -44,10 +40,6 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     on: list[str] = []
     off: list[str] = []
     delivery_attempt: AttemptRules | None = None
-
-
-class Strange(Exception):
-    """A control file says something that it cannot mean; the text says what."""
 
 
 @dataclass
@@ -101,33 +93,6 @@ class _Watched:
 
     def _empty_long_enough(self, now: float) -> bool:
         return self.empty_since is not None and now - self.empty_since >= EMPTY_IS_OFF_AFTER
-
-
-def switch_in(data: bytes) -> bool:
-    """What a control file says: on by a first line `1`; off by `0` or blanks alone. Raises Strange for all else."""
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise Strange("holds bytes that are no text; wanted is 1 or 0") from None
-    lines = text.strip(" \t\r\n").split("\n")
-    first = lines[0].strip(" \t\r")
-    if any(not c.isprintable() and c not in "\t\r\n" for c in text):
-        raise Strange("holds control characters; wanted is 1 or 0")
-    if first == "1":
-        return True
-    if first in {"0", ""}:
-        return False
-    raise Strange(f'says "{first[:20]}"; wanted is 1 or 0')
-
-
-def rules_in(data: bytes) -> AttemptRules:
-    """What `record_events.delivery_attempt.json` says. Raises Strange for what is not such an object."""
-    if data.strip() in {b"0", b""}:
-        return AttemptRules()
-    try:
-        return msgspec.json.decode(data, type=AttemptRules)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Strange(f'holds no object such as {{"enabled": true}}: {error}') from None
 
 
 @dataclass
@@ -223,58 +188,3 @@ def _meanwhile(watched: _Watched) -> str:
         return f"whether {watched.event_type} is recorded is not known, so no such event is taken"
     on = known.enabled if isinstance(known, AttemptRules) else known
     return f"{watched.event_type} stays {'on' if on else 'off'}, as last known"
-
-
-def enable(directory: Path, event_type: str) -> Path:
-    """Switches a type on as the guide does; returns the control file. Raises MailvaneError, with what to do."""
-    return _write(directory, event_type, True)
-
-
-def disable(directory: Path, event_type: str) -> Path:
-    """Switches a type off; returns the control file. Raises MailvaneError, with what to do."""
-    return _write(directory, event_type, False)
-
-
-def _write(directory: Path, event_type: str, on: bool) -> Path:
-    name = event_type.lower()
-    switch = SWITCHED.get(name)
-    if switch is None:
-        raise MailvaneError(_no_switch(event_type))
-    path = directory / switch
-    text = _rules_text(path, on) if name == ATTEMPT else f"{int(on)}\n"
-    new = directory / f".{switch}.{os.getpid()}"
-    try:
-        with open(new, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise MailvaneError(
-            f"{path} cannot be written: {error.strerror}; {name} is as it was. "
-            "The control directory must be there, and writable by this user."
-        ) from None
-    return path
-
-
-def _rules_text(path: Path, on: bool) -> str:
-    """What else the file says stays."""
-    try:
-        rules = rules_in(read_regular(path, RULES_LIMIT).data)
-    except (Unreadable, Strange):
-        rules = AttemptRules()
-    return msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(rules, enabled=on))).decode() + "\n"
-
-
-def _no_switch(event_type: str) -> str:
-    name = event_type.lower()
-    known = TYPES.get(name)
-    if known is not None and known.column:
-        return f'"{name}" is switched in Studio\'s table s_system_configs, which is not there yet'
-    if known is not None:
-        return f'"{name}" is only a name to filter for: nothing makes such events'
-    names: Sequence[str] = [*SWITCHED, *(n for n in TYPES if TYPES[n].column)]
-    near = get_close_matches(name, names, n=1) or [n for n in names if n.endswith(f"_{name}")]
-    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(SWITCHED)}"
-    return f'"{event_type}" is no type of event; {hint}'
