@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mailvane.configuration.directives import DIRECTIVES, commented_file
+from mailvane.configuration.listen import Listen
 from mailvane.configuration.mistakes import render
-from mailvane.configuration.settings import Listen, Settings, load_settings, read_settings
+from mailvane.configuration.settings import Settings, load_settings, read_settings
 from mailvane.destinations.addresses import Policy
 from mailvane.errors import SettingsBroken
 

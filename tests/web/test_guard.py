@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mailvane.configuration.settings import Listen
+from mailvane.configuration.listen import Listen
 from mailvane.web.answers import Refused
 from mailvane.web.guard import check_host, check_origin
 from web.serving import EVENT, request, run, served

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mailvane.configuration.directive_values import sqlite_file
 from mailvane.configuration.directives import commented_file
-from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE, sqlite_file
+from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE
 from mailvane.errors import HomeMissing, MailvaneError
 
 SYSTEM_HOME = Path("/var/lib/mailvane")

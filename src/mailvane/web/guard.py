@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from mailvane.clock import Clock
+from mailvane.configuration.listen import Listen
 from mailvane.configuration.secrets import Secret, SecretMissing
-from mailvane.configuration.settings import Listen
 from mailvane.web.answers import Refused
 from mailvane.web.bodies import Form
 
