@@ -13,7 +13,7 @@ import uvloop
 from mailvane.configuration.home import init
 from mailvane.configuration.settings import load_settings
 from mailvane.operations.service import Service, take_ownership
-from mailvane.web.protocol import Bounds
+from mailvane.web.bounds import Bounds
 from mailvane.web.server import Running, serve
 from support.homes import LEAVES
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mailvane.web.protocol import Bounds
+from mailvane.web.bounds import Bounds
 from web.serving import EVENT, LOOPS, Client, Served, request, run, served
 
 BODY = json.dumps(EVENT).encode()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailvane.queue.remote import OwnerClient
-from mailvane.web.protocol import Bounds
+from mailvane.web.bounds import Bounds
 from mailvane.web.server import CannotServe
 from web.serving import EVENT, LOOPS, request, run, served
 

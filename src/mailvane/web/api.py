@@ -50,7 +50,7 @@ class Api:
     async def body(self, request: Request) -> AsyncGenerator[bytes, None]:
         """The whole body, and room for it as long as the block lasts. Raises Gone, and Refused where there is no room.
 
-        How long and how large it may be is seen to where it comes in (protocol.py).
+        How long and how large it may be is seen to where it comes in (bounds.py).
         """
         message = await request.receive()
         if message["type"] != "http.request":

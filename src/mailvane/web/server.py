@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 
 from uvicorn import Config
 
+from mailvane.configuration.listen import Listen
 from mailvane.configuration.places import places_of
-from mailvane.configuration.settings import Listen
 from mailvane.errors import MailvaneError
 from mailvane.operations.service import Service
 from mailvane.queue.sockets import within_limit
 from mailvane.web.api import Api
 from mailvane.web.app import create_app
-from mailvane.web.protocol import Bounds, Connection, Door
+from mailvane.web.bounds import Bounds
+from mailvane.web.door import Door
+from mailvane.web.protocol import Connection
 
 BACKLOG = 128
 """Connections that may wait to be accepted. As often asyncio's own loop tries in a row when descriptors run out."""
