@@ -8,7 +8,8 @@ from pathlib import Path
 import uvloop
 
 from mailvane.configuration.settings import load_settings
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 
 
 async def main(home: Path) -> float:

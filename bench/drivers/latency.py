@@ -13,7 +13,8 @@ import uvloop
 from homes import event
 
 from mailvane.configuration.settings import load_settings
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.writer import Answer, Group
 

@@ -17,7 +17,8 @@ from homes import event
 
 from mailvane.configuration.settings import load_settings
 from mailvane.operations.metrics import Tally
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 
 TYPES = ("bounce_all", "engine_unsub", "scomp")  # the third is the one that is watched
 

@@ -14,7 +14,8 @@ import apsw
 from mailvane.clock import Clock
 from mailvane.configuration.settings import Settings
 from mailvane.destinations.dial import Limits
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 from processor.rig import PATIENCE, HandClock, form
 from support.endpoint import Endpoint, Request
 

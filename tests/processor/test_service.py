@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailvane.errors import QueueOwned
-from mailvane.operations.service import take_ownership
+from mailvane.operations.taking_over import take_ownership
 from processor.house import House, acknowledged, house
 from processor.rig import HandClock
 from support.endpoint import Endpoint

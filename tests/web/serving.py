@@ -12,7 +12,8 @@ import uvloop
 
 from mailvane.configuration.home import init
 from mailvane.configuration.settings import load_settings
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 from mailvane.web.bounds import Bounds
 from mailvane.web.server import Running, serve
 from support.homes import LEAVES

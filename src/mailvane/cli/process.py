@@ -19,7 +19,8 @@ from pathlib import Path
 from mailvane.configuration.settings import Settings
 from mailvane.configuration.watch import LegacyFile
 from mailvane.errors import MailvaneError
-from mailvane.operations.service import Service, take_ownership
+from mailvane.operations.service import Service
+from mailvane.operations.taking_over import take_ownership
 
 OPEN_FILES = 65_536
 END_WITHIN = 9.0

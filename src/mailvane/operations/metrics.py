@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailvane.destinations.contract import Failure
+from mailvane.operations.status import Status
+from mailvane.processor.states import DestinationState
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -80,6 +82,23 @@ class Readings:
     config_stale: bool = False
     destinations: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
     dropped: int = 0
+
+
+def readings_of(report: Status) -> Readings:
+    """How things stand by the status report."""
+    legacy = report.destinations[0]
+    return Readings(
+        waiting=report.queue.events,
+        oldest_seconds=report.queue.oldest_seconds,
+        in_flight=report.queue.in_flight or 0,
+        deferred=legacy.retries,
+        dropped=report.books.dropped,
+        config_stale=report.config.state != "current",
+        destinations={
+            r.destination: Standing(r.state == DestinationState.CIRCUIT_OPEN, r.state == DestinationState.PAUSED)
+            for r in legacy.routes
+        },
+    )
 
 
 class Metrics:

@@ -5,12 +5,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice, takewhile
+from collections.abc import Callable, Sequence
 from typing import TypeVar
-
-import msgspec
 
 from mailvane.clock import Clock, SystemClock, system_chance
 from mailvane.configuration.places import places_of
@@ -21,72 +17,30 @@ from mailvane.destinations.addresses import Policy, SystemResolver
 from mailvane.destinations.contract import Destination, HttpPost
 from mailvane.destinations.dial import Limits
 from mailvane.destinations.http import HttpDestination
-from mailvane.errors import EventRejected, QueueOwned, QueueUnavailable
+from mailvane.errors import EventRejected, QueueUnavailable
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm
-from mailvane.operations.inspection import Inspection, Query
-from mailvane.operations.metrics import Metrics, Readings, Standing
+from mailvane.operations.acknowledging import Acknowledged, record_all
+from mailvane.operations.acts import Acts
+from mailvane.operations.inspection import Inspection
+from mailvane.operations.metrics import Metrics, readings_of
 from mailvane.operations.plans import LegacyPlans
-from mailvane.operations.routes import PAUSED, names_of, paused_in, routes_of, with_paused
+from mailvane.operations.routes import PAUSED, paused_in, routes_of
 from mailvane.operations.status import Status, status
-from mailvane.processor.plan import LEGACY, Plan
+from mailvane.processor.plan import Plan
 from mailvane.processor.run import Processor, RouteStatus
-from mailvane.processor.states import DestinationState
 from mailvane.queue.ballast import Ballast
-from mailvane.queue.contract import Filter
 from mailvane.queue.local import SQLiteQueue
-from mailvane.queue.ownership import Lock, describe
+from mailvane.queue.ownership import Lock
 from mailvane.queue.reading import SQLiteReader
 from mailvane.recording.intake import Intake
 from mailvane.recording.switches import Switches
 
 T = TypeVar("T")
 
-LOCK_WAIT = 5.0
-"""Seconds that a command of a moment may still have the queue when a long-running process starts."""
 SUMMARY_EVERY = 60.0
-ACT_LIMIT = 1_000
 
 log = logging.getLogger("mailvane")
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """An event of a request that was not let in."""
-
-    position: int
-    field: str
-    error: str
-
-
-class RequestRejected(Exception):
-    """At least one event of a request is wrong: none of it is recorded."""
-
-    def __init__(self, errors: Sequence[Rejected]) -> None:
-        super().__init__(f"{len(errors)} events rejected")
-        self.errors = list(errors)
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """What became of an event: its id, or the type that is off."""
-
-    id: int = 0
-    disabled: str = ""
-
-
-async def take_ownership(settings: Settings, command: str) -> Lock:
-    """The queue's lock, for the life of this process. Raises QueueOwned, naming who has it."""
-    lock = Lock(places_of(settings).lock, command)
-    try:
-        if lock.take():
-            return lock
-        holder = lock.holder()
-        of_a_moment = holder is None or not holder.command.startswith("mailvane ")
-        if of_a_moment and await asyncio.to_thread(lock.take_in_line, LOCK_WAIT):
-            return lock
-    except OSError as e:
-        raise QueueUnavailable(f"{lock.path}: {e.strerror}; is the home there, and ours to write?") from e
-    raise QueueOwned(f"the queue of {settings.home} belongs to {describe(lock.holder())}; one process at a time has it")
 
 
 class Service:
@@ -103,11 +57,11 @@ class Service:
         self._lock = lock
         places = places_of(settings)
         self.queue = SQLiteQueue(places.database, Ballast(places.ballast), asyncio.get_running_loop())
-        self._pausing = asyncio.Lock()
         self._background: set[asyncio.Task[None]] = set()
         self.intake: Intake | None = None
         self.plans: LegacyPlans | None = None
         self.processor: Processor | None = None
+        self.acts = Acts(self.queue, self.clock, self.inspect, lambda: self.processor, lambda: self._plan)
 
     async def start(self, deliver: bool = True, config: LegacyFile | None = None) -> None:
         """Gets ready to record, and with `deliver` to deliver; `config` stands for the usual legacy file."""
@@ -161,33 +115,10 @@ class Service:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    # Recording.
-
     async def record(self, events: Sequence[Event | EventRejected], token: str = "") -> list[Acknowledged]:
-        """Records events that were parsed; an EventRejected stands for one that could not be.
-
-        Returns when all is on disk. Raises RequestRejected, with nothing recorded, or QueueUnavailable.
-        """
+        """See `record_all`."""
         assert self.intake is not None
-        forms: list[StoredForm | None] = []
-        errors: list[Rejected] = []
-        for position, event in enumerate(events):
-            if isinstance(event, EventRejected):
-                errors.append(Rejected(position, event.field, event.reason))
-                continue
-            try:
-                forms.append(self.intake.form(event))
-            except EventRejected as e:
-                errors.append(Rejected(position, e.field, e.reason))
-        if errors:
-            raise RequestRejected(errors)
-        wanted = [form for form in forms if form is not None]
-        ids = iter(await self.queue.appending(wanted, token) if wanted else ())
-        kinds = [e.event_type for e in events if isinstance(e, Event)]
-        return [
-            Acknowledged(disabled=kind) if form is None else Acknowledged(next(ids))
-            for form, kind in zip(forms, kinds, strict=True)
-        ]
+        return await record_all(self.intake, self.queue, events, token)
 
     # Delivering.
 
@@ -258,24 +189,7 @@ class Service:
 
     async def exposition(self) -> bytes:
         """The metrics, in Prometheus's text format."""
-        report = await self.status()
-        routes = report.destinations[0].routes
-        return self.metrics.exposition(
-            Readings(
-                waiting=report.queue.events,
-                oldest_seconds=report.queue.oldest_seconds,
-                in_flight=report.queue.in_flight or 0,
-                deferred=report.destinations[0].retries,
-                dropped=report.books.dropped,
-                config_stale=report.config.state != "current",
-                destinations={
-                    r.destination: Standing(
-                        r.state == DestinationState.CIRCUIT_OPEN, r.state == DestinationState.PAUSED
-                    )
-                    for r in routes
-                },
-            )
-        )
+        return self.metrics.exposition(readings_of(await self.status()))
 
     async def inspect(self, read: Callable[[Inspection], T]) -> T:
         """Reads the queue for people, beside the event loop. Raises QueueUnavailable."""
@@ -302,58 +216,6 @@ class Service:
         if self.processor is not None:
             return self.processor.plan
         return (self.plans.plan if self.plans is not None else None) or Plan()
-
-    async def drop(self, query: Query) -> int:
-        """Deletes what is meant, as a person would by SQL; returns how many."""
-        deleted = 0
-        async for ids in self._ids(query):
-            deleted += await self.queue.delete(Filter(ids=ids))
-        return deleted
-
-    async def retry(self, query: Query) -> int:
-        """Makes deferred events due at once and closes open circuits; returns how many became due."""
-        now = int(self.clock.wall() * 1000)
-        if query.everything:
-            due = await self.queue.retry(Filter(), now)
-        else:
-            due = 0
-            async for ids in self._ids(query):
-                due += await self.queue.retry(Filter(ids=ids), now)
-        if self.processor is not None:
-            self.processor.retry()
-        return due
-
-    async def pause(self, name: str) -> list[str]:
-        """Pauses the destinations of this name (`__legacy__`: all), over restarts too; returns their names."""
-        if self.processor is not None:
-            return await self.processor.pause(name)
-        return await self._keep_paused(name, True)
-
-    async def resume(self, name: str) -> list[str]:
-        """Resumes the destinations of this name (`__legacy__`: all); returns their names."""
-        if self.processor is not None:
-            return await self.processor.resume(name)
-        return await self._keep_paused(name, False)
-
-    async def _keep_paused(self, name: str, pause: bool) -> list[str]:
-        names = sorted(n for n in names_of(self._plan) if name in {LEGACY, n})
-        async with self._pausing:  # no other act between reading and writing
-            kept = await self.queue.kept(PAUSED)
-            # As the processor does: to resume all means also those that are in no plan now.
-            changed = paused_in(kept) if name == LEGACY and not pause else names
-            await self.queue.keep(PAUSED, with_paused(kept, changed, pause))
-        return names
-
-    async def _ids(self, query: Query) -> AsyncIterator[tuple[int, ...]]:
-        """The ids of what is meant and there now, as many at a time as are changed at once."""
-        after, last = 0, await self.queue.last_id()
-
-        def page(inspection: Inspection) -> list[int]:
-            return list(islice(takewhile(lambda i: i <= last, inspection.ids(query, after)), ACT_LIMIT))
-
-        while ids := await self.inspect(page):
-            yield tuple(ids)
-            after = ids[-1]
 
 
 def _forget(text: str) -> None:

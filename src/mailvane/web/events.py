@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailvane.operations.service import Acknowledged, Rejected, RequestRejected
+from mailvane.operations.acknowledging import Acknowledged, Rejected, RequestRejected
 from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.web.answers import Refused, answer
 from mailvane.web.api import Api

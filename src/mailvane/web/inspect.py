@@ -116,23 +116,23 @@ async def show(api: Api, request: Request) -> Response:
 async def retry(api: Api, request: Request) -> Response:
     query = await _meant(api, request, "retry")
     async with api.looking:
-        return answer(Matched(await api.service.retry(query)))
+        return answer(Matched(await api.service.acts.retry(query)))
 
 
 async def drop(api: Api, request: Request) -> Response:
     query = await _meant(api, request, "drop")
     async with api.looking:
-        return answer(Matched(await api.service.drop(query)))
+        return answer(Matched(await api.service.acts.drop(query)))
 
 
 async def pause(api: Api, request: Request) -> Response:
     name = await _named(api, request)
-    return await _chosen(api, name, await api.service.pause(name))
+    return await _chosen(api, name, await api.service.acts.pause(name))
 
 
 async def resume(api: Api, request: Request) -> Response:
     name = await _named(api, request)
-    return await _chosen(api, name, await api.service.resume(name))
+    return await _chosen(api, name, await api.service.acts.resume(name))
 
 
 def query_in(request: Request, others: tuple[str, ...] = ()) -> Query:
