@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import aiofastnet
+
 from mailvane.destinations import tls
 from mailvane.destinations.addresses import Policy, Resolver
 from mailvane.destinations.contract import Failure
@@ -130,7 +132,9 @@ class Dialler:
                 return
             async with asyncio.timeout(seconds):
                 name = to.host.rstrip(".")
-                await loop.create_connection(protocol, sock=connected, ssl=self._tls(), server_hostname=name)
+                await aiofastnet.create_connection(
+                    loop, protocol, sock=connected, ssl=self._tls(), server_hostname=name
+                )
         except BaseException as error:
             connected.close()
             if isinstance(error, ssl.SSLError):
