@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
+from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held, sizes_of
 from mailvane.queue.contract import Row
 from processor.rig import BROKEN, OK, Rig, plan, sleeps_now_and_then, to
 
@@ -20,7 +20,7 @@ def row(event_id: int, size: int = 10) -> Row:
 
 def test_a_read_that_began_before_a_settlement_may_not_bring_what_was_settled():
     held = Held()
-    held.take((row(1),))
+    held.take(sizes_of([row(1)]))
     held.begin_read()
     assert not held.admits(1)
     held.release((1,))
@@ -36,11 +36,11 @@ def test_a_read_that_began_before_a_settlement_may_not_bring_what_was_settled():
 
 def test_what_was_given_back_may_be_brought_by_a_read_that_has_begun():
     held = Held()
-    held.take((row(1),))
+    held.take(sizes_of([row(1)]))
     held.begin_read()
     held.give_back(1)
     assert held.admits(1)
-    held.take((row(1),))
+    held.take(sizes_of([row(1)]))
     held.release((1,))
     assert not held.admits(1)
     held.end_read()
@@ -54,7 +54,7 @@ def test_held_is_bounded_by_events_and_by_bytes():
     assert held.full
     held.release((0,))
     assert not held.full and len(held) == HELD_EVENTS - 1
-    held.take((row(HELD_EVENTS, HELD_BYTES),))
+    held.take(sizes_of([row(HELD_EVENTS, HELD_BYTES)]))
     assert held.full and held.size == HELD_BYTES
     held.release((HELD_EVENTS,))
     held.release((HELD_EVENTS,))  # twice does no harm

@@ -11,7 +11,7 @@ from mailvane.errors import OwnershipLost
 from mailvane.processor import settle
 from mailvane.processor.held import Held
 from mailvane.processor.settle import Settler
-from mailvane.queue.contract import Failed, OwnedQueue, Row, Settled, Settlement
+from mailvane.queue.contract import Failed, OwnedQueue, Settled, Settlement
 from processor.rig import BROKEN, OK, Rig, StillClock, plan, to
 
 MakeRig = Callable[..., AbstractAsyncContextManager[Rig]]
@@ -39,7 +39,7 @@ def test_at_once_when_idle_and_together_under_load():
         told: list[Settlement] = []
         settler = Settler(cast(OwnedQueue, cast(object, queue)), held, clock, told.append)
         for i in range(1, 11):
-            held.take((Row(i, "bounce_all", "", 1, "x", ""),))
+            held.take({i: 1})
         settler.delivered([1])
         for _ in range(4):  # a few rounds of the loop, and no time at all
             await asyncio.sleep(0)
@@ -67,7 +67,7 @@ def test_an_id_is_held_until_its_settlement_has_returned():
     async def main() -> None:
         queue, held = SettlingQueue(), Held()
         settler = Settler(cast(OwnedQueue, cast(object, queue)), held, StillClock(), lambda _: None)
-        held.take((Row(1, "bounce_all", "", 1, "x", ""),))
+        held.take({1: 1})
         queue.go.clear()
         settler.delivered([1])
         for _ in range(4):

@@ -85,8 +85,10 @@ class Connections:
     def submit(self, batch: Sequence[Outgoing], done: Done) -> None:
         """Sends each event of a batch on a free connection, or as soon as there is one."""
         now = self._now or self._monotonic()
+        free, fresh = self._free, now - _FRESH_SECONDS
         for event in batch:
-            if (connection := self._take_free(now)) is not None:
+            connection = free.pop() if free and free[-1].freed >= fresh else self._take_free(now)
+            if connection is not None:
                 self._start(connection, event, done, now)
             elif self._closed:
                 closed = Outcome(Failure.CLOSED, text="the destination is closed")

@@ -5,17 +5,17 @@ dropped if it is held now, or if its outcome became durable since that read bega
 still returns what was settled. What was given back without an outcome is as the read saw it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from mailvane.queue.contract import Row
+from mailvane.queue.contract import Place, Row
 
 HELD_EVENTS = 10_000
 HELD_BYTES = 32 * 1024 * 1024
 
 
-def size_of(row: Row) -> int:
-    """What a row counts against `HELD_BYTES`."""
-    return len(row.body) + len(row.extra)
+def sizes_of(rows: Iterable[Row]) -> dict[int, int]:
+    """What rows count against `HELD_BYTES`, by their ids."""
+    return {row.id: len(row.body) + len(row.extra) for row in rows}
 
 
 class Held:
@@ -48,6 +48,11 @@ class Held:
         if not self._reads:
             self._released.clear()
 
+    def admitted(self, places: Sequence[Place | Row]) -> list[Place | Row]:
+        """Those of what a read brought that may be taken."""
+        held, released = self._ids, self._released
+        return [place for place in places if place.id not in held and place.id not in released]
+
     def admits(self, event_id: int) -> bool:
         """Whether an id that a read brought may be taken."""
         return event_id not in self._ids and event_id not in self._released
@@ -56,9 +61,8 @@ class Held:
         """How many more events of together that many bytes may be held."""
         return HELD_EVENTS - len(self._ids) if self.size + size <= HELD_BYTES else 0
 
-    def take(self, rows: Sequence[Row]) -> int:
-        """Holds events; answers what they count."""
-        sizes = {row.id: len(row.body) + len(row.extra) for row in rows}
+    def take(self, sizes: Mapping[int, int]) -> int:
+        """Holds events, each with what it counts; answers what they count together."""
         self._ids.update(sizes)
         size = sum(sizes.values())
         self.size += size

@@ -13,7 +13,7 @@ from mailvane.clock import Chance, Clock
 from mailvane.destinations.contract import Destination, Failure, HttpPost, Outcome, Outgoing
 from mailvane.processor.circuit import Circuit, Health, State
 from mailvane.processor.concurrency import Limit
-from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held, size_of
+from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held, sizes_of
 from mailvane.processor.ranges import Ranges
 from mailvane.processor.schedule import next_delay, parse_retry_after
 from mailvane.processor.settle import Settler
@@ -143,10 +143,11 @@ class Lane:
         return self._offer(rows, fresh=False)
 
     def _offer(self, rows: Sequence[Row], fresh: bool) -> Sequence[Row]:
-        size = sum([len(row.body) + len(row.extra) for row in rows])
+        sizes = sizes_of(rows)
+        size = sum(sizes.values())
         room = min(self.share - self.window.waiting - len(self.in_flight), self._held.room(size))
         if len(rows) <= room and self.window.size + size <= self.share_of_bytes and self.takes_new:
-            self.window.take(rows, fresh)
+            self.window.take(rows, sizes, fresh)
             return ()
         return [row for row in rows if not self._take(row, fresh)]
 
@@ -154,11 +155,12 @@ class Lane:
         if not (self.open if row.attempts else self.takes_new) and not self.wants_probe:
             return False
         in_hand = self.window.waiting + len(self.in_flight)
+        sizes = sizes_of((row,))
         if self._held.full or (
-            in_hand > 0 and (in_hand >= self.share or self.window.size + size_of(row) > self.share_of_bytes)
+            in_hand > 0 and (in_hand >= self.share or self.window.size + sizes[row.id] > self.share_of_bytes)
         ):
             return False
-        self.window.take((row,), fresh)
+        self.window.take((row,), sizes, fresh)
         return True
 
     def give_back(self) -> None:

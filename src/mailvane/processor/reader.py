@@ -134,11 +134,13 @@ class Reader:
                 return True
             return False
 
+        way_of = self.routing.way
+
         def judge(place: Place | Row) -> Lane | bool | None:
-            match self.routing.way(place.event_type, place.mail_class):
+            match way_of(place.event_type, place.mail_class):
                 case Lane() as lane:
-                    if rooms.get(lane, 0) > 0:
-                        rooms[lane] -= 1
+                    if left := rooms.get(lane, 0):
+                        rooms[lane] = left - 1
                         return lane
                     lane.backlog.add(place.id - 1, place.id)
                 case Drop():
@@ -183,38 +185,38 @@ class Reader:
         to stop before it.
         """
         after, upto = ranges.first()
-        routing, admits = self.routing, self._held.admits
+        routing = self.routing
         rows: dict[Lane, list[Row]] = {}
         wanted: dict[int, Lane] = {}
         refused = 0
         self._held.begin_read()
         try:
             size = min(max(room, SMALLEST_PAGE), PAGE)
-            found = await (self._queue.read(after, size) if dense else self._queue.scan(after, SCAN))
+            found: Sequence[Place | Row] = await (
+                self._queue.read(after, size) if dense else self._queue.scan(after, SCAN)
+            )
             if routing is not self.routing:
                 return _Look(True)
-            passed, seen, taken = upto if not found else after, 0, 0
-            for place in found:
-                if place.id > upto:
-                    passed = upto
+            inside = found if not found or found[-1].id <= upto else [p for p in found if p.id <= upto]
+            passed, seen, taken = found[-1].id if found and len(inside) == len(found) else upto, len(inside), 0
+            for place in self._held.admitted(inside):
+                lane = judge(place)
+                if lane is False:
+                    passed, seen = place.id - 1, sum(1 for p in inside if p.id < place.id)
                     break
-                seen += 1
-                if admits(place.id):
-                    lane = judge(place)
-                    if lane is False:
-                        break
-                    if isinstance(lane, Lane):
-                        taken += 1
-                        if isinstance(place, Row):
-                            rows.setdefault(lane, []).append(place)
-                        else:
-                            wanted[place.id] = lane
-                passed = place.id
+                if isinstance(lane, Lane):
+                    taken += 1
+                    if not isinstance(place, Row):
+                        wanted[place.id] = lane
+                    elif lane in rows:
+                        rows[lane].append(place)
+                    else:
+                        rows[lane] = [place]
             ranges.passed(after, passed)
             for row in await self._queue.fetch(list(wanted)) if wanted else ():
                 if routing is not self.routing:
                     return _Look(True)
-                if admits(row.id):
+                if self._held.admits(row.id):
                     rows.setdefault(wanted[row.id], []).append(row)
             for lane, offered in rows.items():
                 for row in lane.offer_old(offered):

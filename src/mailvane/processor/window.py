@@ -5,7 +5,7 @@ deleted it meanwhile.
 """
 
 from collections import deque
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from mailvane.clock import Clock
 from mailvane.processor.held import Held
@@ -35,9 +35,9 @@ class Window:
         """How many of them are new."""
         return len(self._fresh)
 
-    def take(self, rows: Sequence[Row], fresh: bool) -> None:
-        """Holds rows until they are sent or given back."""
-        self.size += self._held.take(rows)
+    def take(self, rows: Sequence[Row], sizes: Mapping[int, int], fresh: bool) -> None:
+        """Holds rows, each of its size, until they are sent or given back."""
+        self.size += self._held.take(sizes)
         self.waiting += len(rows)
         now = self._monotonic()
         (self._fresh if fresh else self._old).extend([(row, now) for row in rows])

@@ -43,7 +43,7 @@ class SQLiteReader:
         with _told(self.path), contextlib.closing(self._db.cursor()) as cursor:
             found = starmap(Row, cursor.execute(_SQL["read"], (after, limit)))  # the schema says what the columns are
             while size <= READ_BYTES and (some := list(islice(found, READ_ROWS))):
-                size += sum([len(row.body) + len(row.extra) for row in some])
+                size += sum([len(row.body) for row in some])
                 rows += some
         return rows
 
