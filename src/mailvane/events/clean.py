@@ -117,9 +117,14 @@ def check(event: Event) -> tuple[Event, bytes]:
     """
     try:
         wire = _encode(event)
-        if b"null" in wire:  # as which NaN and infinity are written
+        if event.timestamp is not None or event.json_before is not None or event.json_after is not None:
             _look_for_nan(event)
-        return parse(wire), wire
+        try:
+            if len(wire) <= EVENT_LENGTH:
+                return _decode(wire), wire
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        return parse(wire), wire  # says what is wrong, in our words
     except UnicodeEncodeError:
         raise EventRejected(_surrogate_field(event), "has a lone surrogate, which is no character") from None
     except (TypeError, ValueError, OverflowError) as e:

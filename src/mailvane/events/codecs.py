@@ -7,22 +7,16 @@ spliced from these bytes; only the form encoding looks at values again.
 
 import re
 from functools import lru_cache
-from operator import is_not
 from typing import Literal
 
 import msgspec
-from msgspec import NODEFAULT
 
 from mailvane.events.catalogue import CLASSIC, DELIVERY, FIELDS, Event
 
 _encode = msgspec.json.Encoder().encode
 _values = msgspec.json.Decoder(dict[str, object]).decode
-_DEFAULTS: tuple[object, ...] = tuple(
-    None if f.default is NODEFAULT else f.default for f in msgspec.structs.fields(Event)
-)
 Row = Literal["classic", "delivery"]
 _LEGACY_KEYS: dict[Row, tuple[str, ...]] = {"classic": CLASSIC, "delivery": CLASSIC + DELIVERY}
-_NAMES = tuple(FIELDS)
 
 
 class StoredForm(msgspec.Struct, frozen=True, gc=False):
@@ -40,51 +34,63 @@ class StoredForm(msgspec.Struct, frozen=True, gc=False):
     extra: str
 
 
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """What follows from which fields of an event have a value: `empty`, the members of the row that have none, and
+    `beyond`, the fields that are not of the row."""
+
+    empty: bytes
+    beyond: tuple[str, ...]
+
+
 def stored_form(event: Event, server_id: str = "", wire: bytes = b"") -> StoredForm:
     """Encodes an event that the door let in (`mailvane.events.clean`); `server_id` where the event names none.
 
     `wire` is its JSON as this encoder writes it, where that is at hand.
     """
     valued, extra = (wire or _encode(event))[1:-1], b""
-    values = msgspec.structs.astuple(event)
-    row: Row = "delivery" if event.event_type == "delivery_attempt" else "classic"
-    width = len(_LEGACY_KEYS[row])
-    if values[width:] != _DEFAULTS[width:]:
+    values = msgspec.to_builtins(event)
+    shapes = _shapes["delivery" if event.event_type == "delivery_attempt" else "classic"]
+    shape = shapes.known.get(names := tuple(values)) or shapes.find(names)
+    if shape.beyond:
         # Fields stand in the wire in the catalogue's order, so what is not of the row is the wire's end.
-        others = zip(_NAMES[width:], values[width:], _DEFAULTS[width:], strict=True)
-        extra = _encode({name: value for name, value, default in others if value is not default})[1:-1]
+        extra = _encode({name: values[name] for name in shape.beyond})[1:-1]
         valued = valued[: -len(extra) - 1]
-    # Identity, as msgspec's own omit_defaults has it: "" and None are one object each.
-    present = bytes(map(is_not, values[:width], _DEFAULTS))
     if server_id and not event.server_id:
         extra = (extra + b"," if extra else b"") + _server_member(server_id)
     return StoredForm(
         event.event_type,
         (event.mail_class or event.listid).lower(),
         len(valued),
-        (valued + _empty_members(row, present)).decode(),
+        (valued + shape.empty).decode(),
         extra.decode(),
     )
+
+
+class _Shapes:
+    """The shapes of one kind of row, remembered: real traffic has a handful."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self.known: dict[tuple[str, ...], Shape] = {}
+        self._keys = keys
+
+    def find(self, names: tuple[str, ...]) -> Shape:
+        """The shape of an event of which these fields have a value."""
+        missing = {name: FIELDS[name].empty for name in self._keys if name not in names}
+        shape = Shape(
+            b"," + _encode(missing)[1:-1] if missing else b"", tuple(name for name in names if name not in self._keys)
+        )
+        if len(self.known) >= 10_000:
+            self.known.clear()
+        self.known[names] = shape
+        return shape
+
+
+_shapes: dict[Row, _Shapes] = {row: _Shapes(keys) for row, keys in _LEGACY_KEYS.items()}
 
 
 @lru_cache(maxsize=16)
 def _server_member(server_id: str) -> bytes:
     return b'"server_id":' + _encode(server_id)
-
-
-_empties: dict[bytes, bytes] = {}
-
-
-def _empty_members(row: Row, present: bytes) -> bytes:
-    """The members of the row that have no value; which ones, real traffic says in a handful of ways."""
-    known = _empties.get(present)
-    if known is None:
-        missing = [n for n, p in zip(_LEGACY_KEYS[row], present, strict=True) if not p]
-        known = b"," + _encode({n: FIELDS[n].empty for n in missing})[1:-1] if missing else b""
-        if len(_empties) > 10_000:
-            _empties.clear()
-        _empties[present] = known
-    return known
 
 
 LEGACY_JSON = b'{"id":%b,%b}'
