@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# PostgreSQL comes with the requirements.
+SERVERS := setpriv mariadbd mariadb-install-db
 
 .PHONY: help install demo test check lint proof bench lock clean
 
@@ -32,7 +34,7 @@ demo: install
 
 # PYTEST takes more arguments: make test PYTEST="-k h21 -x"
 test: install
-	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter
+	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter $(SERVERS)
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
 
 lint: install
@@ -46,12 +48,12 @@ check: lint
 
 # PART names a file tests/proof/test_PART.py; without it all parts run, one after the other.
 proof: install
-	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter
+	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter $(SERVERS)
 	@$(BIN)/python scripts/proof.py $(PART)
 
 # ONLY names a file bench/bench_ONLY.py; ROUNDS is at least 5 for a figure that is quoted.
 bench: install
-	@$(BIN)/python scripts/need.py wrk nginx gcc taskset
+	@$(BIN)/python scripts/need.py wrk nginx gcc taskset $(SERVERS)
 	@$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 UV := .tools/uv/bin/uv

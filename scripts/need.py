@@ -1,8 +1,8 @@
 """Gets the programs that tests and benchmarks run, and prints where each is: need.py TOOL...
 
 Looked for in PATH and in .tools/bin; else installed from Debian's packages: as root by apt-get install, otherwise (and
-always for a server whose package would start a service) downloaded and unpacked into .tools of this checkout, which
-works without root. Ends with exit status 1 and the names of what is missing.
+always for a server whose package would start a service, or take the place of another server) downloaded and unpacked
+into .tools of this checkout, which works without root. Ends with exit status 1 and the names of what is missing.
 """
 
 import os
@@ -19,15 +19,19 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES = {
     "gcc": ("gcc", "libc6-dev"),
+    "mariadb-install-db": ("mariadb-server-core", "mariadb-client-core"),
+    "mariadbd": ("mariadb-server-core", "mariadb-client-core"),
     "nginx": ("nginx",),
     "nsenter": ("util-linux",),
+    "setpriv": ("util-linux",),
     "sqlite3": ("sqlite3",),
     "strace": ("strace",),
     "taskset": ("util-linux",),
     "unshare": ("util-linux",),
     "wrk": ("wrk",),
 }
-STARTS_A_SERVICE = {"nginx"}
+# nginx would start a service, MariaDB's core drives out MySQL's.
+NEVER_INSTALLED = {"mariadb-install-db", "mariadbd", "nginx"}
 LIBRARIES = ("lib", "usr/lib", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")
 
 
@@ -72,9 +76,10 @@ def unpack(tool: str) -> None:
     for options in ((), own_lists):
         if options:
             run("apt-get", *options, "update", "-q")
-        wanted = run("apt-get", *options, "install", "-qq", "--print-uris", "--no-install-recommends", *PACKAGES[tool])
-        # 'uri' strace_6.1-0.1_amd64.deb 1329132 MD5Sum:...
-        names = re.findall(r"^'[^']*' ([a-z0-9.+-]+)_\S+\.deb ", wanted.stdout, re.MULTILINE)
+        # not --print-uris: that keeps silent about what lies in the machine's own cache of packages
+        wanted = run("apt-get", *options, "install", "--simulate", "-q", "--no-install-recommends", *PACKAGES[tool])
+        # Inst strace (6.1-0.1 Debian:12.11/stable [amd64])
+        names = re.findall(r"^Inst (\S+) ", wanted.stdout, re.MULTILINE)
         result = run("apt-get", *options, "download", "-q", *names, cwd=downloads) if names else wanted
         if names and not result.returncode:
             break
@@ -96,13 +101,18 @@ def apt_folders() -> tuple[str, ...]:
     return ("-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache}", "-o", "APT::Sandbox::User=root")
 
 
+def libraries(root: Path) -> list[str]:
+    """The folders of libraries below the root that packages were unpacked into, for LD_LIBRARY_PATH."""
+    return [str(folder) for pattern in LIBRARIES for folder in sorted(root.glob(pattern)) if folder.is_dir()]
+
+
 def wrap(tool: str) -> None:
     """A small script in .tools/bin that runs an unpacked tool with the libraries that were unpacked beside it."""
     programs = [UNPACKED / folder / tool for folder in ("usr/bin", "usr/sbin", "bin", "sbin")]
     program = next((path for path in programs if path.exists()), None)
     if program is None:
         raise Missing(f"{tool}: not in Debian's packages {' '.join(PACKAGES[tool])}")
-    folders = [str(folder) for pattern in LIBRARIES for folder in sorted(UNPACKED.glob(pattern)) if folder.is_dir()]
+    folders = libraries(UNPACKED)
     script = TOOLS / "bin" / tool
     script.parent.mkdir(exist_ok=True)
     arguments = compiler_arguments(folders) if tool == "gcc" else ""
@@ -132,7 +142,7 @@ def need(tool: str) -> Path:
         raise Missing(f"{tool}: not known here; add its Debian package to PACKAGES in scripts/need.py")
     if not shutil.which("apt-get", path=SYSTEM_PATH):
         raise Missing(f"{tool}: not in PATH, and this is no Debian to get it from; please install it")
-    if os.geteuid() == 0 and tool not in STARTS_A_SERVICE:
+    if os.geteuid() == 0 and tool not in NEVER_INSTALLED:
         install(tool)
     else:
         unpack(tool)

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from destinations.matrix.printed import pytest_terminal_summary  # noqa: F401  a hook: prints the matrix
 from support.certificates import Authority
 from support.endpoint import Endpoint
 from support.homes import Home
+from support.mariadb import MariaDB
+from support.postgresql import PostgreSQL
 
 PROOF = Path(__file__).parent / "proof"
 
@@ -80,3 +83,33 @@ def endpoint(make_endpoint: Callable[..., Endpoint]) -> Endpoint:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority that nobody trusts unless told to (`tls_ca_file`)."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server that many tests use: for a test that stops or kills one, `with PostgreSQL() as server` is quick."""
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: PostgreSQL) -> Iterator[str]:
+    """An empty database of the test's own."""
+    url = postgresql.database()
+    yield url
+    postgresql.drop(url)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A server that many tests use: for a test that stops or kills one, `with MariaDB() as server` is quick."""
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
+    """An empty database of the test's own."""
+    url = mariadb.database()
+    yield url
+    mariadb.drop(url)
