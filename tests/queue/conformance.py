@@ -22,9 +22,20 @@ from hypothesis.stateful import (
 from mailvane.errors import OwnershipLost
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm, legacy_values, stored_form
-from mailvane.queue.contract import APPEND_LIMIT, Books, Failed, Filter, OwnedQueue, Settlement
+from mailvane.queue.contract import (
+    APPEND_LIMIT,
+    ATTEMPT_ERROR,
+    Attempt,
+    Books,
+    Failed,
+    Filter,
+    Listed,
+    OwnedQueue,
+    Settlement,
+)
 
 T = TypeVar("T")
+EVERYTHING = Filter()
 NOW = 1_790_000_000_000
 """A wall clock, milliseconds."""
 
@@ -68,6 +79,9 @@ def failed(event_id: int, attempts: int = 1, due: int = NOW, error: str = "http_
 
 class Conformance:
     """Tests by what is asked of a store."""
+
+    examples = 500
+    """At most so many runs of the state machine: a store behind a server takes longer for each."""
 
     @pytest.fixture
     def store(self, make_store: Callable[[], StoreUnderTest]) -> Any:
@@ -378,6 +392,147 @@ class Conformance:
         assert store.run(store.queue.retry(Filter(), NOW)) == 0
         assert {p.id for p in store.run(store.queue.due((0, 0), NOW, 10))} == set(ids[:3])
 
+    # Failed attempts
+
+    def test_the_first_and_the_last_nine_attempts_are_remembered(self, store: StoreUnderTest) -> None:
+        (a,) = store.run(store.queue.append(events(1)))
+        for n in range(1, 26):
+            attempt = Failed(a, n, NOW + n, f"http_5xx: {n}", 500 + n, n / 4)
+            store.run(store.queue.settle(Settlement(failed=[attempt]), store.queue.term))
+        (row,) = store.run(store.queue.select(Filter(), 0, 10))
+        assert [attempt.number for attempt in row.history] == [1, *range(17, 26)]
+        first, last = row.history[0], row.history[-1]
+        assert (first.status, first.seconds, first.error) == (501, 0.25, "http_5xx: 1")
+        assert (last.status, last.seconds, last.error) == (525, 6.25, "http_5xx: 25")
+        assert row.first_failed == first.at <= last.at == row.last_failed
+
+    def test_an_attempt_that_is_settled_again_is_remembered_once(self, store: StoreUnderTest) -> None:
+        """After a crash numbers may come again, too: what was remembered first stays."""
+        (a,) = store.run(store.queue.append(events(1)))
+        for n, error in ((1, "one"), (1, "one"), (2, "two"), (2, "two again"), (3, "three")):
+            store.run(store.queue.settle(Settlement(failed=[failed(a, n, error=error)]), store.queue.term))
+        (row,) = store.run(store.queue.select(Filter(), 0, 10))
+        assert [(attempt.number, attempt.error) for attempt in row.history] == [(1, "one"), (2, "two"), (3, "three")]
+
+    def test_a_long_error_is_whole_where_it_is_the_last_and_cut_in_the_history(self, store: StoreUnderTest) -> None:
+        (a,) = store.run(store.queue.append(events(1)))
+        error = "ü" * (ATTEMPT_ERROR * 3)
+        store.run(store.queue.settle(Settlement(failed=[failed(a, error=error)]), store.queue.term))
+        (row,) = store.run(store.queue.select(Filter(), 0, 10))
+        assert (row.error, row.history[0].error) == (error, "ü" * ATTEMPT_ERROR)
+
+    def test_an_error_may_have_any_bytes(self, store: StoreUnderTest) -> None:
+        """An endpoint says what it likes: it must not keep a batch from being settled."""
+        a, b = store.run(store.queue.append(events(2)))
+        what = Settlement([b], failed=[failed(a, error="NUL \x00, ESC \x1b, \x7f, \ufffd")])
+        assert store.run(store.queue.settle(what, store.queue.term)).delivered == 1
+        (row,) = store.run(store.queue.select(Filter(), 0, 10))
+        assert row.attempts == 1 and row.error.startswith("NUL ")
+
+    # Delivered events that are kept
+
+    def delivered_and_kept(self, store: StoreUnderTest, count: int) -> list[int]:
+        store.queue.keep_delivered = 3_600_000
+        ids = store.run(store.queue.append(events(count)))
+        late = Failed(ids[0], 1, NOW, "timeout", 0, 30.0)
+        store.run(store.queue.settle(Settlement(failed=[late]), store.queue.term))
+        assert store.run(store.queue.settle(Settlement(ids), store.queue.term)).delivered == count
+        return ids
+
+    def kept_by(self, store: StoreUnderTest, which: Filter = EVERYTHING) -> list[Listed]:
+        rows = store.run(store.queue.select_delivered(which, 0, 100))
+        assert store.run(store.queue.count_delivered(which)) == len(rows)
+        return rows
+
+    def test_delivered_events_are_kept_with_their_attempts(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 3)
+        assert store.run(store.queue.count(Filter())) == 0
+        assert store.run(store.queue.books()) == Books(3, 3, 0, 0)
+        rows = self.kept_by(store)
+        assert [row.id for row in rows] == ids
+        assert rows[0].history == (Attempt(1, rows[0].last_failed, 30.0, 0, "timeout"),)
+        assert (rows[0].attempts, rows[0].due, rows[0].error) == (1, 0, "timeout")
+        assert (rows[1].attempts, rows[1].history) == (0, ())
+        assert all(row.delivered >= row.recorded > 0 for row in rows)
+        assert legacy_values(ids[1], rows[1].body)["email"] == "user2@example.com"
+
+    def test_nothing_is_kept_that_was_dropped_or_deleted_or_not_asked_for(self, store: StoreUnderTest) -> None:
+        a, b, c, d = store.run(store.queue.append(events(4)))
+        store.run(store.queue.settle(Settlement([a]), store.queue.term))
+        store.queue.keep_delivered = 3_600_000
+        store.run(store.queue.settle(Settlement(dropped=[b]), store.queue.term))
+        store.by_hand(f"DELETE FROM events WHERE id = {c}")
+        store.run(store.queue.settle(Settlement([c]), store.queue.term))
+        assert self.kept_by(store) == []
+        store.run(store.queue.settle(Settlement([d]), store.queue.term))
+        assert [row.id for row in self.kept_by(store)] == [d]
+
+    def test_kept_events_are_found_by_filter(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 4)
+        now = self.kept_by(store)[0].delivered // 1000
+        table: list[tuple[Filter, list[int]]] = [
+            (Filter(ids=(ids[2],)), [ids[2]]),
+            (Filter(email="user4@*"), [ids[3]]),
+            (Filter(event_types=("scomp",)), []),
+            (Filter(since=1_790_000_002, until=1_790_000_004), [ids[1], ids[2]]),
+            (Filter(deferred=True), []),
+            (Filter(deferred=False), []),
+            (Filter(delivered_since=now - 60, delivered_until=now + 60), ids),
+            (Filter(delivered_since=now + 60), []),
+            (Filter(delivered_until=now - 60), []),
+        ]
+        for which, wanted in table:
+            assert [row.id for row in self.kept_by(store, which)] == wanted, which
+        assert [row.id for row in store.run(store.queue.select_delivered(Filter(), ids[0], 2))] == ids[1:3]
+        store.run(store.queue.append(events(1)))
+        assert store.run(store.queue.count(Filter(delivered_since=0))) == 0
+
+    def test_kept_events_survive_a_reopen_and_are_forgotten_in_time(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 3)
+        store.reopen()
+        store.queue.keep_delivered = 3_600_000
+        store.run(store.queue.upkeep())
+        assert [row.id for row in self.kept_by(store)] == ids
+        store.queue.keep_delivered = 0
+
+        async def forgotten() -> None:
+            await store.queue.upkeep()
+            while await store.queue.count_delivered(Filter()):
+                await asyncio.sleep(0.01)
+
+        store.run(asyncio.wait_for(forgotten(), 60))
+
+    def test_deleting_means_no_kept_events(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 2)
+        assert store.run(store.queue.delete(Filter())) == 0
+        assert [row.id for row in self.kept_by(store)] == ids
+
+    def test_a_replayed_event_waits_again_with_its_id_and_body(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 3)
+        (later,) = store.run(store.queue.append(events(1)))
+        before = self.kept_by(store)[0]
+        assert (
+            store.run(store.queue.oldest()) is not None
+        )  # of the later one: what a store remembers of it is void then
+        assert store.run(store.queue.replay([ids[0], ids[2]])) == [ids[0], ids[2]]
+        rows = store.run(store.queue.read(0, 10))
+        assert [row.id for row in rows] == [ids[0], ids[2], later]
+        assert (rows[0].body, rows[0].extra, rows[0].attempts) == (before.body, before.extra, 0)
+        assert [row.id for row in self.kept_by(store)] == [ids[1]]
+        assert store.run(store.queue.books()) == Books(6, 3, 0, 0, 2)
+        assert store.run(store.queue.oldest()) == before.recorded
+        assert store.run(store.queue.last_id()) >= later
+        store.run(store.queue.settle(Settlement([ids[0]]), store.queue.term))
+        assert [row.id for row in self.kept_by(store)] == ids[:2]
+
+    def test_replaying_twice_changes_nothing(self, store: StoreUnderTest) -> None:
+        ids = self.delivered_and_kept(store, 2)
+        (waits,) = store.run(store.queue.append(events(1)))
+        assert store.run(store.queue.replay([*ids, waits, 10**9])) == ids
+        assert store.run(store.queue.replay([*ids, waits, 10**9])) == []
+        assert store.run(store.queue.books()) == Books(5, 2, 0, 0, 2)
+        assert store.run(store.queue.count(Filter())) == 3
+
     # What must survive
 
     def test_kept_values_survive_and_are_replaced(self, store: StoreUnderTest) -> None:
@@ -460,7 +615,7 @@ class Conformance:
             @rule(data=st.data(), directly=st.booleans())
             def delete(self, data: st.DataObject, directly: bool) -> None:
                 ids = self.some(data, self.ever)
-                if directly:
+                if directly and ids:
                     self.store.by_hand(f"DELETE FROM events WHERE id IN ({','.join(map(str, ids))})")
                 elif ids:
                     deleted = self.store.run(self.store.queue.delete(Filter(ids=tuple(ids))))
@@ -496,5 +651,7 @@ class Conformance:
 
         run_state_machine_as_test(  # pyright: ignore[reportUnknownMemberType]
             Machine,
-            settings=settings(max_examples=min(500, settings().max_examples), stateful_step_count=25, deadline=None),
+            settings=settings(
+                max_examples=min(self.examples, settings().max_examples), stateful_step_count=25, deadline=None
+            ),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import stored_form
 from mailvane.queue.ballast import Ballast
-from mailvane.queue.contract import Failed, Settlement
+from mailvane.queue.contract import Failed, Filter, Settlement
 from mailvane.queue.local import SQLiteQueue
 from mailvane.queue.sqlite import CHECKPOINT_PAGES, PAGE
 
@@ -69,3 +69,51 @@ def test_d17_upkeep_gives_back_what_a_backlog_took(short_folder: Path) -> None:
     full, after = asyncio.run(run())
     assert full > 100 * MIB
     assert after < 72 * MIB, "some room is kept for the next events, but no more"
+
+
+def test_d17_delivered_events_that_are_kept_give_their_room_back(short_folder: Path) -> None:
+    large = stored_form(Event(event_type="bounce_all", event_time=1, email="u@example.com", bounce_text="x" * 60_000))
+
+    async def run() -> tuple[int, int]:
+        queue = SQLiteQueue(
+            str(short_folder / "queue.db"), Ballast(str(short_folder / "ballast")), asyncio.get_running_loop()
+        )
+        queue.keep_delivered = 3_600_000
+        for _ in range(40):
+            ids = await queue.append([large] * 50)
+            await queue.settle(Settlement(delivered=ids), queue.term)
+        await queue.upkeep()
+        full = os.path.getsize(short_folder / "queue.db")
+        assert await queue.count_delivered(Filter()) == 2_000
+        queue.keep_delivered = 0
+        for _ in range(14):
+            await queue.upkeep()
+        assert await queue.count_delivered(Filter()) == 0
+        after = os.path.getsize(short_folder / "queue.db")
+        await queue.close()
+        return full, after
+
+    full, after = asyncio.run(run())
+    assert full > 100 * MIB
+    assert after < 72 * MIB
+
+
+def test_nothing_is_written_twice_where_delivered_events_are_not_kept(short_folder: Path) -> None:
+    """The log has no byte more than a settlement wrote before there was such a thing."""
+
+    async def run(keep: int) -> int:
+        folder = short_folder / str(keep)
+        folder.mkdir()
+        queue = SQLiteQueue(str(folder / "queue.db"), Ballast(str(folder / "ballast")), asyncio.get_running_loop())
+        queue.keep_delivered = keep
+        ids = await queue.append([FORM] * 1_000)
+        before = queue._store.writer.log_size  # pyright: ignore[reportPrivateUsage]
+        await queue.settle(Settlement(delivered=ids), queue.term)
+        written = queue._store.writer.log_size - before  # pyright: ignore[reportPrivateUsage]
+        await queue.close()
+        return written
+
+    without, with_them = asyncio.run(run(0)), asyncio.run(run(60_000))
+    body = 1_000 * len(FORM.body)
+    assert with_them > without + body
+    assert without < body

@@ -21,7 +21,7 @@ from mailvane.events.catalogue import Event
 from mailvane.events.codecs import stored_form
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.blocking import who_holds
-from mailvane.queue.contract import Settlement
+from mailvane.queue.contract import Books, Failed, Filter, Settlement
 from mailvane.queue.local import SQLiteQueue
 from mailvane.queue.migrate import migrate, newest
 from mailvane.queue.ownership import Lock
@@ -207,6 +207,54 @@ def test_d24_a_newer_schema_is_refused_and_not_touched(database: str) -> None:
         with pytest.raises(QueueTooNew, match="newer mailvane"):
             attempt(database)
     assert Path(database).read_bytes() == before
+
+
+OLD_SCHEMA = Path(__file__).parents[1] / "data" / "queue" / "schema_1.sql"
+"""As the first release had it: events 4 to 7 are there, of them 4 and 5 failed; 1 and 2 were delivered."""
+
+
+@pytest.fixture
+def old_database(short_folder: Path) -> str:
+    path = short_folder / "queue.db"
+    db = apsw.Connection(str(path))
+    db.execute(OLD_SCHEMA.read_text())
+    db.pragma("journal_mode", "wal")
+    db.close()
+    return str(path)
+
+
+def test_d24_a_queue_of_the_first_schema_is_brought_up_with_all_it_has(old_database: str) -> None:
+    async def use() -> None:
+        queue = SQLiteQueue(old_database, Ballast(old_database + ".ballast"), asyncio.get_running_loop())
+        assert queue.term == 2 and queue.epoch == "4ed33551"
+        rows = await queue.select(Filter(), 0, 10)
+        assert [(row.id, row.attempts, row.error, row.history) for row in rows] == [
+            (4, 2, "timeout: no answer", ()), (5, 1, "http_5xx: 503", ()), (6, 0, "", ()), (7, 0, "", ()),
+        ]  # fmt: skip
+        assert await queue.books() == Books(8, 2, 1, 1)
+        assert await queue.append([FORM]) == [9]
+        assert await queue.append([FORM] * 8, "token-1") == list(range(1, 9)), "the token is known still"
+        queue.keep_delivered = 60_000
+        await queue.settle(Settlement([5, 6], failed=[Failed(4, 3, 1, "again", 503, 0.5)]), queue.term)
+        (row,) = await queue.select(Filter(ids=(4,)), 0, 1)
+        assert [(a.number, a.status, a.error) for a in row.history] == [(3, 503, "again")]
+        assert [row.id for row in await queue.select_delivered(Filter(), 0, 10)] == [5, 6]
+        assert await queue.replay([6]) == [6]
+        await queue.close()
+
+    asyncio.run(use())
+    assert shell(tool("sqlite3"), Path(old_database).parent, "PRAGMA integrity_check").stdout == "ok\n"
+
+
+def test_d24_people_can_look_into_an_older_queue_before_anybody_brings_it_up(old_database: str) -> None:
+    before = Path(old_database).read_bytes()
+    reader = SQLiteReader(old_database)
+    assert [row.id for row in reader.select(Filter(deferred=True), 0, 10)] == [4, 5]
+    assert reader.count(Filter()) == 4 and reader.books() == Books(8, 2, 1, 1)
+    assert reader.select_delivered(Filter(), 0, 10) == [] and reader.delivered_ids(Filter(), 0, 10) == []
+    assert reader.count_delivered(Filter()) == 0
+    reader.close()
+    assert Path(old_database).read_bytes() == before
 
 
 def test_a_recorder_refuses_a_newer_schema_readably(short_folder: Path) -> None:

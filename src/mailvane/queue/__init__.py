@@ -30,6 +30,10 @@ The states of an event
     *settlement*: delivered and dropped rows are removed, failures remembered, the books moved. The books balance in
     every committed state: recorded = delivered + dropped + deleted + waiting.
 
+    Where people want it (`keep_delivered`), a settlement copies what was delivered into a table of its own before it
+    removes it. Nothing is delivered from there. A *replay* puts a row back with the id it had, and counts it as
+    recorded once more; its id lies below what the owner has read, so the owner does that, and looks for it there.
+
 Who writes
     To a SQLite queue one process at a time writes, the holder of `queue.lock`: a processor for its life, a program that
     records or a command for a moment each (`short`). Whoever finds it held asks the holder (`remote`). In the process
@@ -53,6 +57,7 @@ What each fault does
     a person's shell holds a write       recording waits 30 s, then says for which process
       transaction
     the program forks                    connections are closed before, and opened again by each on its own
+    a page or the log is damaged         refused with what to do; `salvage` copies what can be read into a new queue
     another file at the same path        a program that records notices before its next commit, and goes on there
     a newer schema                       is refused, untouched
 

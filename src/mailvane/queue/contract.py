@@ -15,6 +15,8 @@ from mailvane.events.codecs import StoredForm
 
 APPEND_LIMIT = 1_000
 """Events that one `append` may have."""
+REPLAY_LIMIT = 1_000
+"""Events that one `replay` may have."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -48,12 +50,33 @@ class DuePlace(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """A failed attempt as it is remembered: how many so far, when the next is due (wall clock, milliseconds), why."""
+    """A failed attempt as it is remembered: how many so far, when the next is due (wall clock, milliseconds), why.
+
+    `status` is the HTTP status (0 where there was none), `seconds` how long it took.
+    """
 
     id: int
     attempts: int
     due: int
     error: str
+    status: int = 0
+    seconds: float = 0.0
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """A failed attempt as people see it: which (from 1), when it ended (wall clock, milliseconds), what came of it."""
+
+    number: int
+    at: int
+    seconds: float
+    status: int
+    error: str
+
+
+ATTEMPTS_KEPT = 10
+"""Failed attempts that are remembered of an event: the first, and the last nine."""
+ATTEMPT_ERROR = 200
+"""Characters of an attempt's error that are remembered; of the last one all stand in `Listed.error`."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +90,30 @@ class Settlement:
 
 @dataclass(frozen=True)
 class Settled:
-    """How many rows a settlement removed (a row deleted by hand meanwhile is not counted)."""
+    """How many rows a settlement removed (a row deleted by hand meanwhile is not counted).
+
+    `skipped`: ids that somebody else has locked, so that nothing was done about them: they stay held, and are settled
+    again.
+    """
 
     delivered: int
     dropped: int
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Books:
-    """The counters that must balance: recorded = delivered + dropped + deleted + waiting."""
+    """The counters that must balance: recorded = delivered + dropped + deleted + waiting.
+
+    An event that is replayed counts as recorded once more, and as delivered when it is delivered again; `replayed` says
+    how many of the recorded are such.
+    """
 
     recorded: int
     delivered: int
     dropped: int
     deleted: int
+    replayed: int = 0
 
     @property
     def waiting(self) -> int:
@@ -91,7 +124,9 @@ class Books:
 class Filter:
     """Which events a person means. Empty matches all; all given conditions must hold.
 
-    Times are seconds since the Unix epoch, `since` included, `until` not. `email` may have `*` as a wildcard.
+    Times are seconds since the Unix epoch, `since` included, `until` not; those two are of the event itself.
+    `email` may have `*` as a wildcard. `deferred` says something of events in the queue alone, `delivered_since` and
+    `delivered_until` of delivered ones that are kept alone: no event of the other sort matches where they are given.
     """
 
     ids: tuple[int, ...] = ()
@@ -101,6 +136,8 @@ class Filter:
     since: int | None = None
     until: int | None = None
     deferred: bool | None = None
+    delivered_since: int | None = None
+    delivered_until: int | None = None
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -118,6 +155,10 @@ class Listed(msgspec.Struct, frozen=True):
     first_failed: int = 0
     last_failed: int = 0
     error: str = ""
+    history: tuple[Attempt, ...] = ()
+    """The first and the last nine failed attempts."""
+    delivered: int = 0
+    """When it was delivered, for events that are kept after that (`keep_delivered`); 0: it waits."""
 
 
 class Queue(Protocol):
@@ -145,8 +186,16 @@ class Queue(Protocol):
 
     async def count(self, which: Filter) -> int: ...
 
+    async def select_delivered(self, which: Filter, after: int, limit: int) -> list[Listed]:
+        """As `select`, of delivered events that are kept: with `delivered` set, and `due` 0."""
+        ...
+
+    async def count_delivered(self, which: Filter) -> int:
+        """As `count`, of delivered events that are kept."""
+        ...
+
     async def delete(self, which: Filter) -> int:
-        """Removes what matches as a person would; counted as deleted."""
+        """Removes what matches as a person would; counted as deleted. Delivered events that are kept are not meant."""
         ...
 
     async def retry(self, which: Filter, now: int) -> int:
@@ -167,6 +216,10 @@ class OwnedQueue(Queue, Protocol):
 
     term: int
     """Rises with each owner; a settlement that carries an older one is refused whole."""
+    keep_delivered: int
+    """Milliseconds for which a settlement keeps delivered events, in a table of their own, with what is known of their
+    failed attempts; 0: not at all, and settling does nothing more than it would. Set by who opens the queue, before it
+    settles. Dropped events are never kept, and while the disk is full nothing is: removing comes first."""
 
     async def read(self, after: int, limit: int) -> list[Row]:
         """Rows above `after` in the order of ids that are not deferred, with their bodies."""
@@ -203,11 +256,28 @@ class OwnedQueue(Queue, Protocol):
         ...
 
     async def upkeep(self) -> None:
-        """What has to be done now and then, a minute apart: see the store."""
+        """What has to be done now and then, a minute apart: see the store.
+
+        Delivered events are forgotten that were kept for longer than `keep_delivered`.
+        """
         ...
 
     async def settle(self, settlement: Settlement, term: int) -> Settled:
-        """When it returns, removed ids are gone and failures remembered. Repeating it changes nothing."""
+        """When it returns, removed ids are gone and failures remembered. Repeating it changes nothing.
+
+        Of the failed attempts of each event the first and the last nine stay (`Listed.history`); one whose number is
+        not above that of the last one remembered adds nothing to them.
+        """
         ...
 
     async def last_id(self) -> int: ...
+
+    async def replay(self, ids: Sequence[int]) -> list[int]:
+        """Puts delivered events that are kept back into the queue, with the ids and bodies they had, as not tried yet.
+
+        At most REPLAY_LIMIT, in one transaction; returns the ids that are in the queue again when it returns. An id
+        that is not kept, or waits in the queue, is passed over, so repeating it changes nothing. They are no longer
+        kept as delivered until they are delivered again. The ids lie below what the owner has read, so only the owner
+        may do this while somebody delivers, and looks for them there (Processor.replay).
+        """
+        ...

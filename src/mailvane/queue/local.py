@@ -16,8 +16,8 @@ from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row, Settled, Settlement
 from mailvane.queue.migrate import migrate
 from mailvane.queue.reading import SQLiteReader
-from mailvane.queue.sqlite import SETTLE_LIMIT, SQLiteWriter, in_slices
-from mailvane.queue.sqlite_errors import DiskFull
+from mailvane.queue.sqlite import KEEPING_LIMIT, SETTLE_LIMIT, SQLiteWriter, in_slices
+from mailvane.queue.sqlite_errors import DiskFull, refuse_emptied
 from mailvane.queue.writer import Answer, Answered, Appending, Group, Writer
 
 T = TypeVar("T")
@@ -56,11 +56,12 @@ class BallastedStore:
             self._keep_the_log_short()
         return answers
 
-    def settle(self, what: Settlement, term: int) -> Settled:
+    def settle(self, what: Settlement, term: int, keep: bool = False) -> Settled:
+        """With `keep` delivered events are kept; but the ballast's room is for removing alone."""
         delivered = dropped = 0
-        for part in in_slices(what, SETTLE_LIMIT):
+        for part in in_slices(what, KEEPING_LIMIT if keep else SETTLE_LIMIT):
             try:
-                done = [self.writer.settle(part, term)]
+                done = [self.writer.settle(part, term, keep and self.ballast.is_there())]
             except DiskFull:
                 self.ballast.free()
                 done = [self._settle_in_little_room(little, term) for little in in_slices(part, SETTLE_LITTLE)]
@@ -79,6 +80,13 @@ class BallastedStore:
                 self.writer.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
             return self.writer.settle(part, term)
 
+    def replay(self, ids: Sequence[int]) -> list[int]:
+        """As OwnedQueue.replay; takes room as recording does, so only where there is some."""
+        if not self.ballast.make():
+            raise DiskFull(f"the disk is full: no room for {self.ballast.path}; make room, nothing was replayed")
+        self._keep_the_log_short()
+        return self.writer.replay(ids)
+
     def _keep_the_log_short(self) -> None:
         """On a disk with little room, so that moving the log never needs more than what the ballast gives."""
         if self.writer.log_size > self.ballast.size() // 4 and self.ballast.scarce():
@@ -90,11 +98,13 @@ class SQLiteQueue:
 
     def __init__(self, path: str, ballast: Ballast, loop: asyncio.AbstractEventLoop) -> None:
         self.path = path
+        self.keep_delivered = 0
         self.on_commit: Callable[[int, Sequence[StoredForm]], None] | None = None
         """Called after each commit, in the loop's thread, with the first id and the events, in the order of ids."""
         self.refused = ""
         """Why the last append failed; "" after one that did not, or once `tried` found that it can be written again."""
         self._trial: asyncio.Task[None] | None = None
+        self._forgetting: asyncio.Task[None] | None = None
         self._loop = loop
         try:
             self._store, self.epoch, self.term = _take_over(path, ballast)
@@ -182,7 +192,10 @@ class SQLiteQueue:
         return await future
 
     async def settle(self, settlement: Settlement, term: int) -> Settled:
-        return await self._ordered(lambda: self._store.settle(settlement, term))
+        return await self._ordered(lambda: self._store.settle(settlement, term, self.keep_delivered > 0))
+
+    async def replay(self, ids: Sequence[int]) -> list[int]:
+        return await self._ordered(lambda: self._store.replay(ids))
 
     async def read(self, after: int, limit: int) -> list[Row]:
         return self._reader.read(after, limit)
@@ -248,6 +261,12 @@ class SQLiteQueue:
     async def count(self, which: Filter) -> int:
         return await asyncio.to_thread(self._aside, lambda reader: reader.count(which))
 
+    async def select_delivered(self, which: Filter, after: int, limit: int) -> list[Listed]:
+        return await asyncio.to_thread(self._aside, lambda reader: reader.select_delivered(which, after, limit))
+
+    async def count_delivered(self, which: Filter) -> int:
+        return await asyncio.to_thread(self._aside, lambda reader: reader.count_delivered(which))
+
     async def delete(self, which: Filter) -> int:
         deleted = 0
         async for ids in self._matching(which):
@@ -282,7 +301,10 @@ class SQLiteQueue:
         return await self._ordered(lambda: self._store.writer.pull_back(now, latest, instead))
 
     async def upkeep(self) -> None:
-        """What has to be done now and then: prune, give pages back, make the ballast again, move the log."""
+        """What has to be done now and then: prune, give pages back, make the ballast again, move the log.
+
+        Delivered events that were kept for long enough are forgotten beside that, and beside everything else.
+        """
 
         def work() -> None:
             self._store.ballast.make()
@@ -290,9 +312,19 @@ class SQLiteQueue:
             self._store.writer.checkpoint()
 
         await self._ordered(work)
+        if self._forgetting is None or self._forgetting.done():
+            self._forgetting = self._loop.create_task(self._forget_delivered())
+
+    async def _forget_delivered(self) -> None:
+        # What cannot be done now is done a minute later.
+        with contextlib.suppress(QueueUnavailable, OwnershipLost):
+            while not await self._ordered(lambda: self._store.writer.forget_delivered(self.keep_delivered)):
+                pass
 
     async def close(self) -> None:
         """Ends the writer when all is written, and closes the connections (which moves the log into the database)."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         try:
             await asyncio.to_thread(self._writer.end)
         except RuntimeError:  # no thread can be started any more
@@ -303,9 +335,11 @@ class SQLiteQueue:
 
 def _take_over(path: str, ballast: Ballast) -> tuple[BallastedStore, str, int]:
     """The store of a new owner, the queue's epoch and the owner's term."""
+    refuse_emptied(path, ballast.is_there())
     migrate(path)
     writer = SQLiteWriter(path)
     try:
+        writer.refuse_damaged()
         return BallastedStore(writer, ballast), writer.kept("epoch") or "", writer.take_term()
     except BaseException:
         writer.close()

@@ -3,15 +3,17 @@
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice, starmap
 
 import apsw
 import msgspec
 
 from mailvane.errors import QueueUnavailable
-from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.contract import Attempt, Books, DuePlace, Filter, Listed, Place, Row
 from mailvane.queue.migrate import refuse_newer, schema_version
+from mailvane.queue.sqlite_errors import WHAT_TO_DO
 from mailvane.queue.statements import statements
 
 READ_BYTES = 4 * 1024 * 1024
@@ -93,7 +95,7 @@ class SQLiteReader:
     def books(self) -> Books:
         with _told(self.path):
             n = {str(name): int(str(value)) for name, value in self._db.execute(_SQL["books"])}
-        return Books(n["recorded"], n["delivered"], n["dropped"], n["deleted"])
+        return books_of(n)
 
     @property
     def made(self) -> bool:
@@ -107,22 +109,53 @@ class SQLiteReader:
         return None if row is None else str(row[0])
 
     def select(self, which: Filter, after: int, limit: int) -> list[Listed]:
-        conditions, values = _where(which)
-        sql = _SQL["select"].format(conditions=conditions)
-        with _told(self.path):
-            found = self._db.execute(sql, {**values, "after": after, "limit": limit}).fetchall()
-        return [Listed(*row) for row in found]  # type: ignore[arg-type]
+        history = "coalesce(d.history, '[]')" if self._knows_attempts() else "'[]'"
+        return self._listed(_SQL["select"], _where(which), after, limit, history)
 
     def matching_ids(self, which: Filter, after: int, limit: int) -> list[int]:
-        conditions, values = _where(which)
-        sql = _SQL["matching_ids"].format(conditions=conditions)
-        with _told(self.path):
-            return [int(str(i)) for (i,) in self._db.execute(sql, {**values, "after": after, "limit": limit})]
+        return self._ids(_SQL["matching_ids"], _where(which), after, limit)
 
     def count(self, which: Filter) -> int:
-        conditions, values = _where(which)
+        return self._count(_SQL["count"], _where(which))
+
+    def select_delivered(self, which: Filter, after: int, limit: int) -> list[Listed]:
+        """See Queue.select_delivered."""
+        if not self._knows_attempts():
+            return []
+        return self._listed(_SQL["select_delivered"], _where(which, delivered=True), after, limit)
+
+    def delivered_ids(self, which: Filter, after: int, limit: int) -> list[int]:
+        """As `matching_ids`, of delivered events that are kept."""
+        if not self._knows_attempts():
+            return []
+        return self._ids(_SQL["delivered_ids"], _where(which, delivered=True), after, limit)
+
+    def count_delivered(self, which: Filter) -> int:
+        """See Queue.count_delivered."""
+        return self._count(_SQL["count_delivered"], _where(which, delivered=True)) if self._knows_attempts() else 0
+
+    def _knows_attempts(self) -> bool:
+        """Whether the schema has attempts and delivered events; an older one is brought up by who writes next."""
         with _told(self.path):
-            row = self._db.execute(_SQL["count"].format(conditions=conditions), values).fetchone()
+            return schema_version(self._db) >= 3
+
+    def _listed(self, sql: str, where: "_Where", after: int, limit: int, history: str = "") -> list[Listed]:
+        values = {**where.values, "after": after, "limit": limit}
+        with _told(self.path):
+            found = self._db.execute(sql.format(conditions=where.conditions, history=history), values).fetchall()
+        return [
+            Listed(*row[:12], history=_attempts(str(row[12])), delivered=row[13])  # type: ignore[arg-type]
+            for row in found
+        ]
+
+    def _ids(self, sql: str, where: "_Where", after: int, limit: int) -> list[int]:
+        values = {**where.values, "after": after, "limit": limit}
+        with _told(self.path):
+            return [int(str(i)) for (i,) in self._db.execute(sql.format(conditions=where.conditions), values)]
+
+    def _count(self, sql: str, where: "_Where") -> int:
+        with _told(self.path):
+            row = self._db.execute(sql.format(conditions=where.conditions), where.values).fetchone()
         return int(str(row[0])) if row else 0
 
     def close(self) -> None:
@@ -132,6 +165,18 @@ class SQLiteReader:
         with _told(self.path):
             row = self._db.execute(_SQL[name]).fetchone()
         return None if row is None or row[0] is None else int(str(row[0]))
+
+
+def books_of(n: Mapping[str, int]) -> Books:
+    """The books of their rows; an older schema has no replays."""
+    return Books(n["recorded"], n["delivered"], n["dropped"], n["deleted"], n.get("replayed", 0))
+
+
+def _attempts(history: str) -> tuple[Attempt, ...]:
+    return () if history == "[]" else tuple(Attempt(*one) for one in _decode_history(history))
+
+
+_decode_history = msgspec.json.Decoder(list[tuple[int, int, float, int, str]]).decode
 
 
 def kept_value(path: str, name: str) -> str | None:
@@ -153,8 +198,16 @@ def kept_value(path: str, name: str) -> str | None:
 _MEMBER = "json_extract('{' || q.body || '}', '$.%s')"
 
 
-def _where(which: Filter) -> tuple[str, dict[str, str | int]]:
-    """A filter as conditions with bound values; what a person typed is never part of a statement."""
+@dataclass(frozen=True)
+class _Where:
+    """Conditions with values to be bound; what a person typed is never part of a statement."""
+
+    conditions: str
+    values: dict[str, str | int]
+
+
+def _where(which: Filter, delivered: bool = False) -> _Where:
+    """A filter, over the queue, or over delivered events that are kept."""
     conditions, values = ["1"], dict[str, str | int]()
 
     def add(condition: str, name: str, value: str | int) -> None:
@@ -174,9 +227,18 @@ def _where(which: Filter) -> tuple[str, dict[str, str | int]]:
         add(f"{_MEMBER % 'event_time'} >= :since", "since", which.since)
     if which.until is not None:
         add(f"{_MEMBER % 'event_time'} < :until", "until", which.until)
-    if which.deferred is not None:
+    if delivered:
+        if which.deferred is not None:
+            conditions.append("0")
+        if which.delivered_since is not None:
+            add("q.delivered >= :dsince * 1000", "dsince", which.delivered_since)
+        if which.delivered_until is not None:
+            add("q.delivered < :duntil * 1000", "duntil", which.delivered_until)
+    elif which.delivered_since is not None or which.delivered_until is not None:
+        conditions.append("0")
+    elif which.deferred is not None:
         conditions.append(f"d.id IS {'NOT NULL' if which.deferred else 'NULL'}")
-    return " AND ".join(conditions), values
+    return _Where(" AND ".join(conditions), values)
 
 
 @contextlib.contextmanager
@@ -189,6 +251,8 @@ def _told(path: str) -> Generator[None, None, None]:
 
 def _why(error: apsw.Error, path: str) -> str:
     """Readers, too, write the log's index beside the database."""
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return f"{error}; {WHAT_TO_DO}"
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE:
         return "there is no room on the disk for the index of its log"
     folder = os.path.dirname(path) or "."

@@ -23,6 +23,10 @@ class OwnerLost(QueueUnavailable):
     """The connection to the owner broke: whether it did what it was asked is unknown."""
 
 
+class NotThere(QueueUnavailable):
+    """The owner answered that it is not there."""
+
+
 class _Result(msgspec.Struct):
     id: int = 0
     disabled: str = ""
@@ -63,7 +67,7 @@ class OwnerClient:
         """The answer's body. Raises NobodyThere, or QueueUnavailable with what the owner said or what went wrong."""
         status, answer = self._exchange(method, path, body, content_type)
         if status >= 300:
-            raise QueueUnavailable(_said(answer, status))
+            raise (NotThere if status == 404 else QueueUnavailable)(_said(answer, status))
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, content_type: str) -> tuple[int, bytes]:

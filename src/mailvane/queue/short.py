@@ -27,7 +27,7 @@ from mailvane.queue.ownership import Lock, describe
 from mailvane.queue.reading import kept_value
 from mailvane.queue.remote import POST_BYTES, POST_EVENTS, NobodyThere, OwnerClient, OwnerLost
 from mailvane.queue.sqlite import SQLiteWriter
-from mailvane.queue.sqlite_errors import Broken
+from mailvane.queue.sqlite_errors import Broken, refuse_emptied
 from mailvane.queue.writer import Answer, Group
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class ShortStore:
         """A value that the queue keeps; None also if there is no queue yet."""
         with _in_use:
             return kept_value(self._places.database, name)
+
+    def keep(self, name: str, value: str) -> None:
+        """Has the queue keep a value. An owner of the queue keeps what it needs itself. Raises QueueUnavailable."""
+        self.do(lambda store: store.writer.keep(name, value), lambda owner: None)
 
     def append(self, groups: Sequence[Group]) -> Sequence[Answer]:
         """As a store's `append`; if the owner is lost meanwhile, it is done over with the same tokens, never twice.
@@ -188,9 +192,11 @@ class ShortStore:
         if self._broken is not None:
             raise self._broken
         if self._store is None:
+            ballast = Ballast(self._places.ballast)
+            refuse_emptied(self._places.database, ballast.is_there())
             try:
                 migrate(self._places.database)
-                self._store = BallastedStore(SQLiteWriter(self._places.database), Ballast(self._places.ballast))
+                self._store = BallastedStore(SQLiteWriter(self._places.database), ballast)
             except Broken as e:
                 self._broken = e
                 raise

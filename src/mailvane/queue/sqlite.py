@@ -17,23 +17,32 @@ import msgspec
 
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.contract import Settled, Settlement
+from mailvane.queue.contract import ATTEMPT_ERROR, ATTEMPTS_KEPT, Failed, Settled, Settlement
 from mailvane.queue.migrate import refuse_newer
-from mailvane.queue.sqlite_errors import BUSY_MS, Broken, DiskFull, sync, told
+from mailvane.queue.moving import MOVED_TO, refuse_moved
+from mailvane.queue.sqlite_errors import BUSY_MS, WHAT_TO_DO, Broken, DiskFull, sync, told
 from mailvane.queue.statements import statements
 from mailvane.queue.writer import Answer, Group
 
 SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """First versions without the WAL-reset bug: of the newest line, and of two older ones."""
 PAGE = 4_096
+LOOKED_THROUGH = 32 * 1024 * 1024
+"""Bytes up to which a file is looked through before it is delivered from: a tenth of a second."""
 CHECKPOINT_PAGES = 4_000
 TOKEN_LIFE_MS = 120_000
 SETTLE_LIMIT = 5_000
 """Ids in one transaction: what it writes must fit into the ballast."""
+KEEPING_LIMIT = 1_000
+"""The same where delivered events are kept: their bodies are written once more."""
+FORGET_LIMIT = 2_000
+"""Kept events that are forgotten in one transaction: recording waits for it."""
 
 _SQL = statements("sqlite.sql")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
 _NO_ROW = (None,) * 6
+_FAR = 2**62
+"""A time after all others."""
 _json = msgspec.json.encode
 
 
@@ -91,6 +100,15 @@ class SQLiteWriter:
         with self._told():
             refuse_newer(self._db, self.path)
         return True
+
+    def refuse_damaged(self) -> None:
+        """Raises Broken if the file is damaged, as far as a moment can tell: a large one is not looked through."""
+        with self._told():
+            if os.path.getsize(self.path) > LOOKED_THROUGH:
+                return
+            found = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
+            if found != ["ok"]:
+                raise Broken(f"{self.path} is damaged ({'; '.join(found)[:300]}): {WHAT_TO_DO}")
 
     def append(self, groups: Sequence[Group]) -> list[Answer]:
         """Adds groups of events, each with its token ("" for none), in one transaction; answers with their ids.
@@ -150,20 +168,26 @@ class SQLiteWriter:
         last = db.last_insert_rowid()
         return range(last - len(events) + 1, last + 1)
 
-    def settle(self, what: Settlement, term: int) -> Settled:
-        """As OwnedQueue.settle, for at most SETTLE_LIMIT ids of each sort."""
+    def transaction(self) -> contextlib.AbstractContextManager[apsw.Connection]:
+        """For what is done to a queue once in a while: on disk when it ends, nothing of it done if it raises."""
+        return self._transaction()
+
+    def settle(self, what: Settlement, term: int, keep: bool = False) -> Settled:
+        """As OwnedQueue.settle, for at most SETTLE_LIMIT ids of each sort, KEEPING_LIMIT with `keep`."""
         now = int(time.time() * 1000)
         with self._transaction() as db:
             if (in_force := self._kept(db, "term")) != str(term):
                 raise OwnershipLost(f"the queue has an owner of term {in_force}; this process had term {term}")
+            if keep and what.delivered:
+                db.execute(_SQL["keep_delivered"], (_json(list(what.delivered)).decode(), now))
             delivered = self._remove(db, what.delivered)
             dropped = self._remove(db, what.dropped)
             for n, book in ((delivered, "delivered"), (dropped, "dropped")):
                 if n:
                     db.execute(_SQL["add_to_book"], (n, book))
             if what.failed:
-                rows = [(f.id, f.attempts, f.due, f.error) for f in what.failed]
-                db.execute(_SQL["defer"], (_json(rows).decode(), now))
+                rows = [(f.id, f.attempts, f.due, f.error, _attempt(f, now)) for f in what.failed]
+                db.execute(_SQL["defer"], (_json(rows).decode(), now, ATTEMPTS_KEPT))
         return Settled(delivered, dropped)
 
     def _remove(self, db: apsw.Connection, ids: Sequence[int]) -> int:
@@ -194,6 +218,18 @@ class SQLiteWriter:
             db.execute(_SQL["delete_by_hand"], (_json(list(ids)).decode(),))
             return self._book(db, "deleted") - before
 
+    def replay(self, ids: Sequence[int]) -> list[int]:
+        """See OwnedQueue.replay."""
+        with self._transaction() as db:
+            back = sorted(int(str(i)) for (i,) in db.execute(_SQL["replay"], (_json(list(ids)).decode(),)))
+            if back:
+                text = _json(back).decode()
+                db.execute(_SQL["keep_no_more"], (text,))
+                db.execute(_SQL["undefer_ids"], (text,))
+                for book in ("recorded_beside", "replayed"):
+                    db.execute(_SQL["add_to_book"], (len(back), book))
+        return back
+
     def make_due(self, ids: Sequence[int] | None, now: int) -> int:
         """Deferred events due at once: these, or all of them."""
         with self._transaction() as db:
@@ -214,8 +250,9 @@ class SQLiteWriter:
             db.execute(_SQL["keep"], (name, value))
 
     def take_term(self) -> int:
-        """A term above every earlier one."""
+        """A term above every earlier one. Raises QueueUnavailable for a queue that was moved away."""
         with self._transaction() as db:
+            refuse_moved(self._kept(db, MOVED_TO), self.path)
             term = int(self._kept(db, "term") or "0") + 1
             db.execute(_SQL["keep"], ("term", str(term)))
         return term
@@ -223,6 +260,15 @@ class SQLiteWriter:
     def kept(self, name: str) -> str | None:
         with self._told():
             return self._kept(self._db, name)
+
+    def forget_delivered(self, kept: int) -> bool:
+        """Forgets some of the events delivered longer than so many milliseconds ago (0: of all); whether these were
+        the last."""
+        # With nothing to be kept the clock, which may have been set back, has no say.
+        before = int(time.time() * 1000) - kept if kept else _FAR
+        with self._transaction() as db:
+            db.execute(_SQL["forget_delivered"], (before, FORGET_LIMIT))
+            return db.changes() < FORGET_LIMIT
 
     def prune(self) -> None:
         """Forgets failures of events that are gone and old tokens; gives unused pages back, bit by bit."""
@@ -304,6 +350,11 @@ def _insert(size: int) -> str:
         "INSERT INTO queue (event_type, mail_class, recorded, valued, body, extra) "
         f"SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
     )
+
+
+def _attempt(f: Failed, now: int) -> tuple[int, int, float, int, str]:
+    """A failed attempt as `history` has it."""
+    return f.attempts, now, round(f.seconds, 3), f.status, f.error[:ATTEMPT_ERROR]
 
 
 def _ids(first: int, n: int, asked: int) -> Answer:

@@ -66,13 +66,41 @@ DELETE FROM deferred WHERE id BETWEEN ? AND ?;
 DELETE FROM deferred WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: defer
--- Remembers failures of events that are still there.
-INSERT INTO deferred (id, attempts, due, first_failed, last_failed, error)
-SELECT f.value ->> 0, f.value ->> 1, f.value ->> 2, ?2, ?2, f.value ->> 3
+-- Remembers failures of events that are still there. Of the attempts the first and the last nine stay; one that was
+-- remembered before (a settlement that is repeated) is not added again.
+INSERT INTO deferred (id, attempts, due, first_failed, last_failed, error, history)
+SELECT f.value ->> 0, f.value ->> 1, f.value ->> 2, ?2, ?2, f.value ->> 3, json_array(f.value -> 4)
 FROM json_each(?1) f
 WHERE EXISTS (SELECT 1 FROM queue q WHERE q.id = f.value ->> 0)
 ON CONFLICT (id) DO UPDATE SET
-    attempts = excluded.attempts, due = excluded.due, last_failed = excluded.last_failed, error = excluded.error;
+    attempts = excluded.attempts, due = excluded.due, last_failed = excluded.last_failed, error = excluded.error,
+    history = CASE
+        WHEN excluded.attempts <= attempts THEN history
+        WHEN json_array_length(history) < ?3 THEN json_insert(history, '$[#]', excluded.history -> 0)
+        ELSE json_insert(json_remove(history, '$[1]'), '$[#]', excluded.history -> 0)
+    END;
+
+-- name: keep_delivered
+-- Copies events that are about to be removed, with what is known of their failed attempts.
+INSERT OR REPLACE INTO delivered
+SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra, ?2, coalesce(d.attempts, 0),
+       coalesce(d.first_failed, 0), coalesce(d.last_failed, 0), coalesce(d.error, ''), coalesce(d.history, '[]')
+FROM json_each(?1) wanted CROSS JOIN queue q ON q.id = wanted.value LEFT JOIN deferred d ON d.id = q.id;
+
+-- name: forget_delivered
+-- Some of what was delivered before a moment: few enough for one transaction.
+DELETE FROM delivered WHERE id IN (SELECT id FROM delivered WHERE delivered < ? ORDER BY delivered LIMIT ?);
+
+-- name: replay
+-- Puts kept events back as they were, and says which; one that waits already stays as it is.
+INSERT INTO queue (id, event_type, mail_class, recorded, valued, body, extra)
+SELECT v.id, v.event_type, v.mail_class, v.recorded, v.valued, v.body, v.extra
+FROM json_each(?) wanted CROSS JOIN delivered v ON v.id = wanted.value
+WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.id = v.id)
+RETURNING id;
+
+-- name: keep_no_more
+DELETE FROM delivered WHERE id IN (SELECT value FROM json_each(?));
 
 -- name: pull_back
 -- A wall clock that was set back must not put a retry off: a failure in the future shows by how much it was, and what is
@@ -95,9 +123,11 @@ DELETE FROM events WHERE id IN (SELECT value FROM json_each(?));
 DELETE FROM deferred WHERE NOT EXISTS (SELECT 1 FROM queue q WHERE q.id = deferred.id);
 
 -- name: books
--- Each id was an event; what `recorded` says comes on top.
-SELECT name, n + iif(name = 'recorded', coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'queue'), 0), 0)
-FROM books;
+-- Each id was an event; what `recorded_beside` says comes on top. (The first schema counts them.)
+SELECT name, n FROM books WHERE name <> 'recorded_beside'
+UNION ALL
+SELECT 'recorded', n + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'queue'), 0)
+FROM books WHERE name = 'recorded_beside';
 
 -- name: oldest
 SELECT recorded FROM queue ORDER BY id LIMIT 1;
@@ -115,7 +145,7 @@ INSERT INTO kept VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded
 -- name: select
 SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra,
        coalesce(d.attempts, 0), coalesce(d.due, 0), coalesce(d.first_failed, 0), coalesce(d.last_failed, 0),
-       coalesce(d.error, '')
+       coalesce(d.error, ''), {history}, 0
 FROM queue q LEFT JOIN deferred d ON d.id = q.id
 WHERE q.id > :after AND {conditions}
 ORDER BY q.id LIMIT :limit;
@@ -127,3 +157,16 @@ ORDER BY q.id LIMIT :limit;
 
 -- name: count
 SELECT count(*) FROM queue q LEFT JOIN deferred d ON d.id = q.id WHERE {conditions};
+
+-- name: select_delivered
+SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra,
+       q.attempts, 0, q.first_failed, q.last_failed, q.error, q.history, q.delivered
+FROM delivered q
+WHERE q.id > :after AND {conditions}
+ORDER BY q.id LIMIT :limit;
+
+-- name: delivered_ids
+SELECT q.id FROM delivered q WHERE q.id > :after AND {conditions} ORDER BY q.id LIMIT :limit;
+
+-- name: count_delivered
+SELECT count(*) FROM delivered q WHERE {conditions};
