@@ -92,8 +92,8 @@ class Policy:
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
 
-    def judge(self, ip: str, port: int) -> str | None:
-        """None if this address may be connected to, else the reason why not, for people."""
+    def judge(self, ip: str, port: int | None) -> str | None:
+        """None if this address may be connected to, else why not, for people. `port` is that of an HTTP endpoint."""
         try:
             address = ip_address(ip.partition("%")[0])
         except ValueError:

@@ -7,7 +7,7 @@ destination.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -49,6 +49,10 @@ class Failure(StrEnum):
     """Other 4xx: this request will not do, most often a wrong address or credential in the configuration."""
     GONE = "gone"
     """410."""
+    EVENT = "event_refused"
+    """This event alone will not do (too long for a column, a duplicate, a wrong type); says nothing about the rest."""
+    UNWRITABLE = "cannot_write"
+    """A file: no room, no permission, or not the file that it should be."""
     NOT_OK = "not_ok"
     """Form: 2xx, but the answer lacks the word `ok`."""
     CLOSED = "closed"
@@ -90,6 +94,50 @@ class HttpPost:
     json: bool = True
     keep_alive: int | None = None
     user_agent: str = ""
+
+
+class Database(StrEnum):
+    """The databases that a statement can go to, as the legacy configuration names them."""
+
+    MYSQL = "mysql"
+    POSTGRESQL = "postgresql"
+    SQLITE = "sqlite"
+    MSSQL = "mssql"
+
+
+@dataclass(frozen=True)
+class SqlStatement:
+    """A statement for each event, in the operator's own database.
+
+    `dsn` is a URL or a Perl DBI string, `sql` has a `?` for each name in `bind`. `dsn`, `username` and `password` may
+    be `@file:` or `@env:` references: secrets are read when a connection is made.
+    """
+
+    database: Database
+    dsn: str = field(repr=False)
+    sql: str
+    bind: tuple[str, ...] = ()
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A file of one JSON object a line.
+
+    It is rotated when it has `rotate_bytes` (0: never), and with `rotate_daily` when a day (UTC) is over; `keep` older
+    ones stay, compressed when `compress` is set.
+    """
+
+    filename: str
+    rotate_bytes: int = 0
+    rotate_daily: bool = False
+    keep: int = 7
+    compress: bool = True
+
+
+Target = HttpPost | SqlStatement | LogFile
+"""What events are delivered to."""
 
 
 class Destination(Protocol):

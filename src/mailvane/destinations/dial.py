@@ -46,6 +46,36 @@ class NoConnection(Exception):
         self.ours = ours
 
 
+async def addresses(
+    policy: Policy, resolver: Resolver, host: str, port: int, seconds: float, http: bool = True
+) -> tuple[list[str], list[str]]:
+    """The host's addresses that may be connected to, and why others may not.
+
+    With `http` false a port that is known for another service is none to be suspicious of. Raises NoConnection if there
+    are none.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            found = await resolver.resolve(host, port)
+    except TimeoutError:
+        raise NoConnection(Failure.DNS, f"the name server did not answer for {host}") from None
+    except OSError as error:
+        raise NoConnection(Failure.DNS, f"{host}: {error.strerror or error}") from None
+    if not found:
+        raise NoConnection(Failure.DNS, f"{host} has no address")
+    allowed: list[str] = []
+    refused: list[str] = []
+    for ip in dict.fromkeys(found):
+        reason = policy.judge(ip, port if http else None)
+        if reason is None:
+            allowed.append(ip)
+        else:
+            refused.append(reason)
+    if not allowed:
+        raise NoConnection(Failure.ADDRESS, f"{host}: {'; '.join(refused[:ADDRESSES_LIMIT])}")
+    return allowed[:ADDRESSES_LIMIT], refused
+
+
 class Dialler:
     """Makes connections. No proxy variable is obeyed: nothing here reads one."""
 
@@ -77,30 +107,12 @@ class Dialler:
 
     async def _addresses(self, to: Endpoint) -> list[str]:
         """The host's addresses that may be connected to. Raises NoConnection if there are none."""
-        try:
-            async with asyncio.timeout(min(self._limits.resolve, self._limits.connect)):
-                found = await self._resolver.resolve(to.host, to.port)
-        except TimeoutError:
-            raise NoConnection(Failure.DNS, f"the name server did not answer for {to.host}") from None
-        except OSError as error:
-            ours = error.errno in {errno.EAGAIN, *_SHORT_OF_SOMETHING}
-            raise NoConnection(Failure.DNS, f"{to.host}: {error.strerror or error}", ours) from None
-        if not found:
-            raise NoConnection(Failure.DNS, f"{to.host} has no address")
-        allowed: list[str] = []
-        refused: list[str] = []
-        for ip in dict.fromkeys(found):
-            reason = self._policy.judge(ip, to.port)
-            if reason is None:
-                allowed.append(ip)
-            else:
-                refused.append(reason)
-        if not allowed:
-            raise NoConnection(Failure.ADDRESS, f"{to.host}: {'; '.join(refused[:ADDRESSES_LIMIT])}")
+        seconds = min(self._limits.resolve, self._limits.connect)
+        allowed, refused = await addresses(self._policy, self._resolver, to.host, to.port, seconds)
         if refused != self._refused and refused:
             log.warning("%s: left out of its addresses: %s", to.host, "; ".join(refused[:ADDRESSES_LIMIT]))
         self._refused = refused
-        return allowed[:ADDRESSES_LIMIT]
+        return allowed
 
     async def _connect(self, ip: str, port: int, seconds: float) -> socket.socket:
         connecting: socket.socket | None = None

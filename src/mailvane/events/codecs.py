@@ -115,8 +115,12 @@ def event_server(extra: str) -> str:
 def unique_id(server_id: str, epoch: str, event_id: int) -> str:
     """A name unique across servers, at most 64 characters: server, epoch of the queue, id."""
     tail = f"-{epoch}-{event_id}"
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else "_" for c in server_id)
-    return safe[: 64 - len(tail)] + tail
+    return _safe(server_id)[: 64 - len(tail)] + tail
+
+
+@lru_cache(maxsize=64)
+def _safe(server_id: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else "_" for c in server_id)
 
 
 def legacy_values(event_id: int, body: str) -> dict[str, object]:

@@ -1,0 +1,45 @@
+-- The queue table: a row for each event, in the order of `id`. `event_unique_id` names the event: an attempt that is
+-- repeated finds it there. Your programs read the rows and delete them.
+CREATE TABLE event_queue (
+    id integer PRIMARY KEY AUTOINCREMENT,
+    event_type varchar(30),
+    event_time int,
+    email text,
+    listid text,
+    list_name text,
+    list_label text,
+    sendid text,
+    bounce_type text,
+    bounce_code int,
+    bounce_text text,
+    click_url text,
+    click_tracking_id text,
+    studio_rl_seq bigint,
+    studio_rl_recipid text,
+    studio_campaign_id bigint,
+    studio_autoresponder_id bigint,
+    studio_is_unique boolean,
+    studio_mailing_list_id bigint,
+    studio_subscriber_id bigint,
+    studio_ip text,
+    studio_rl_seq_id bigint,
+    studio_rl_distinct_id bigint,
+    engine_ip text,
+    user_agent text,
+    json_before text,
+    json_after text,
+    event_unique_id varchar(64) UNIQUE
+);
+
+-- The destination in event_processor.json that fills it:
+--
+-- {"type": "sqlite",
+--  "db_dsn": "sqlite:/var/lib/customer/events.db",
+--  "sql": "INSERT INTO event_queue (event_type, event_time, email, listid, list_name, list_label, sendid, bounce_type, bounce_code, bounce_text, click_url, click_tracking_id, studio_rl_seq, studio_rl_recipid, studio_campaign_id, studio_autoresponder_id, studio_is_unique, studio_mailing_list_id, studio_subscriber_id, studio_ip, studio_rl_seq_id, studio_rl_distinct_id, engine_ip, user_agent, json_before, json_after, event_unique_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_unique_id) DO NOTHING",
+--  "bind_list": [
+--    "event_type", "event_time", "email", "listid", "list_name", "list_label", "sendid", "bounce_type",
+--    "bounce_code", "bounce_text", "click_url", "click_tracking_id", "studio_rl_seq", "studio_rl_recipid",
+--    "studio_campaign_id", "studio_autoresponder_id", "studio_is_unique", "studio_mailing_list_id",
+--    "studio_subscriber_id", "studio_ip", "studio_rl_seq_id", "studio_rl_distinct_id", "engine_ip", "user_agent",
+--    "json_before", "json_after", "event_unique_id"
+--  ]}

@@ -1,0 +1,184 @@
+"""SQL Server's protocol (MS-TDS) as far as it goes without one: a stand-in that logs in, runs, refuses, or is mute.
+
+It speaks just enough for python-tds: what it would mean to a real server, a real server must say.
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from destinations.adversary import run
+from destinations.databases import EPOCH, batch, deliver, destination
+from mailvane.destinations.contract import Database, Failure, Outcome, SqlStatement
+from mailvane.destinations.dial import Limits
+from mailvane.destinations.sql_mssql import judge
+
+PRELOGIN, LOGIN, RPC, TRANSACTION, ANSWER = 0x12, 0x10, 0x03, 0x0E, 0x04
+DONE = struct.pack("<BHHQ", 0xFD, 0, 0, 0)
+
+
+def text(words: str, length: str) -> bytes:
+    return struct.pack(f"<{length}", len(words)) + words.encode("utf-16-le")
+
+
+def error(number: int, words: str) -> bytes:
+    body = struct.pack("<IBB", number, 1, 14) + text(words, "H") + text("stand-in", "B") + text("", "B")
+    body += struct.pack("<I", 1)
+    return struct.pack("<BH", 0xAA, len(body)) + body + struct.pack("<BHHQ", 0xFD, 2, 0, 0)
+
+
+def logged_in() -> bytes:
+    body = struct.pack(">BI", 1, 0x74000004) + text("stand-in", "B") + bytes(4)
+    return struct.pack("<BH", 0xAD, len(body)) + body + DONE
+
+
+def transaction(kind: int) -> bytes:
+    """Begun (8), committed (9) or rolled back (10): the environment has another transaction."""
+    new, old = (bytes([8]) + bytes(range(1, 9)), b"\0") if kind == 8 else (b"\0", bytes([8]) + bytes(range(1, 9)))
+    body = bytes([kind]) + new + old
+    return struct.pack("<BH", 0xE3, len(body)) + body + DONE
+
+
+class StandIn:
+    """Answers as `login` and `rows` say, by number of the message; 0: well. `asked` has every request."""
+
+    def __init__(self, login: int = 0, refuse: str = "", number: int = 0) -> None:
+        self.login = login
+        self.refuse = refuse.encode("utf-16-le")
+        self.number = number
+        self.asked: list[tuple[int, bytes]] = []
+        self.committed = 0
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                kind, body = await self._request(reader)
+                self.asked.append((kind, body))
+                writer.write(self._packet(self._answer(kind, body)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        body = b""
+        while True:
+            kind, last, length = struct.unpack(">BBH", (await reader.readexactly(8))[:4])
+            body += await reader.readexactly(length - 8)
+            if last & 1:
+                return kind, body
+
+    def _packet(self, body: bytes) -> bytes:
+        return struct.pack(">BBHHBB", ANSWER, 1, len(body) + 8, 0, 1, 0) + body
+
+    def _answer(self, kind: int, body: bytes) -> bytes:
+        if kind == PRELOGIN:
+            return bytes([0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xFF]) + bytes([16, 0, 0, 0, 0, 0]) + bytes([2])
+        if kind == LOGIN:
+            return error(self.login, "Login failed for user 'mailvane'.") if self.login else logged_in()
+        if kind == TRANSACTION:
+            (asked,) = struct.unpack_from("<H", body, struct.unpack_from("<I", body)[0])
+            self.committed += asked == 7
+            ended = transaction(9 if asked == 7 else 10)[: -len(DONE)] if asked in (7, 8) else b""
+            return ended + transaction(8)
+        if self.refuse and self.refuse in body:
+            return error(self.number, "it will not do")
+        return struct.pack("<BI", 0x79, 0) + struct.pack("<BHHQ", 0xFE, 0, 0xE0, 0)
+
+
+@asynccontextmanager
+async def standing_in(server: StandIn) -> AsyncIterator[SqlStatement]:
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]
+    sql = "INSERT INTO q (name, email, share) VALUES (?, ?, '5%')"
+    dsn = f"mssql://mailvane:test%2Fsecret@127.0.0.1:{server.port}/customer"
+    yield SqlStatement(Database.MSSQL, dsn, sql, ("event_unique_id", "email"))
+    listener.close()
+
+
+def failures(outcomes: dict[int, Outcome]) -> dict[int, Failure | None]:
+    return {number: outcome.failure for number, outcome in outcomes.items()}
+
+
+def test_values_travel_as_parameters_in_one_transaction(loop: str):
+    async def test() -> None:
+        server = StandIn()
+        async with standing_in(server) as spec, destination(spec) as to:
+            assert failures(await deliver(to, batch(1, 2, 3))) == {1: None, 2: None, 3: None}
+        calls = [body.decode("utf-16-le", "replace") for kind, body in server.asked if kind == RPC]
+        assert len(calls) == 3 and server.committed == 1
+        wide = f"-{EPOCH}-2".encode("utf-16-le")
+        statements = [body for kind, body in server.asked if kind == RPC and wide in body]
+        assert len(statements) == 1
+        sql = statements[0].split("VALUES".encode("utf-16-le"))[1].split(")".encode("utf-16-le"))[0]
+        assert b"@" in sql and "user2".encode("utf-16-le") not in sql and "'5%'".encode("utf-16-le") in sql
+        (login,) = [body for kind, body in server.asked if kind == LOGIN]
+        assert "customer".encode("utf-16-le") in login and "test/secret".encode("utf-16-le") not in login
+
+    run(loop, test)
+
+
+def test_d22_one_event_that_will_not_do_is_found():
+    async def test() -> None:
+        server = StandIn(refuse="user3@", number=2627)
+        async with standing_in(server) as spec, destination(spec) as to:
+            outcomes = await deliver(to, batch(*range(1, 9)))
+        assert {n for n, failure in failures(outcomes).items() if failure} == {3}
+        assert outcomes[3].failure is Failure.EVENT and "it will not do (2627)" in outcomes[3].text
+
+    run("uvloop", test)
+
+
+@pytest.mark.parametrize(
+    ("server", "failure"),
+    [
+        (StandIn(login=18456), Failure.REFUSED),
+        (StandIn(refuse="user", number=208), Failure.REFUSED),
+        (StandIn(refuse="user", number=1205), Failure.BUSY),
+    ],
+)
+def test_d22_what_is_wrong_with_login_or_statement_fails_the_batch(server: StandIn, failure: Failure):
+    async def test() -> None:
+        async with standing_in(server) as spec, destination(spec) as to:
+            outcomes = await deliver(to, batch(1, 2, 3))
+        assert set(failures(outcomes).values()) == {failure}, outcomes
+        assert all("test/secret" not in outcome.text for outcome in outcomes.values())
+
+    run("uvloop", test)
+
+
+def test_a_server_that_is_mute_or_gone():
+    async def test() -> None:
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        listener = await asyncio.start_server(mute, "127.0.0.1", 0)
+        dsn = f"mssql://u:p@127.0.0.1:{listener.sockets[0].getsockname()[1]}/d"
+        spec = SqlStatement(Database.MSSQL, dsn, "DELETE FROM t")
+        async with destination(spec, limits=Limits(connect=0.3, attempt=5)) as to:
+            assert set(failures(await deliver(to, batch(1))).values()) == {Failure.CONNECT}
+        listener.close()
+        await listener.wait_closed()
+        async with destination(spec) as to:
+            assert set(failures(await deliver(to, batch(1))).values()) == {Failure.CONNECT}
+
+    run("uvloop", test)
+
+
+@pytest.mark.parametrize(
+    ("number", "failure"),
+    [
+        (2601, Failure.EVENT),
+        (8152, Failure.EVENT),
+        (50_000, Failure.EVENT),
+        (207, Failure.REFUSED),
+        (4060, Failure.REFUSED),
+        (1222, Failure.BUSY),
+        (9002, Failure.SERVER),
+    ],
+)
+def test_d22_its_errors_have_their_class(number: int, failure: Failure):
+    assert judge(number) is failure
