@@ -22,6 +22,11 @@ async def act(queue: SQLiteQueue, command: str, argument: int) -> object:
         case "settle":  # the lowest ones as delivered
             ids = [row.id for row in await queue.select(Filter(), 0, argument)]
             return (await queue.settle(Settlement(delivered=ids), queue.term)).delivered
+        case "keep":  # delivered events, for so many seconds
+            queue.keep_delivered = argument * 1_000
+            return None
+        case "kept":
+            return await queue.count_delivered(Filter())
         case "fail":
             failed = [Failed(row.id, 1, 1, "timeout") for row in await queue.select(Filter(), 0, argument)]
             await queue.settle(Settlement(failed=failed), queue.term)

@@ -187,6 +187,24 @@ def test_d7_what_was_delivered_can_be_removed_from_a_full_disk(disk: Tmpfs, home
     assert problems_of(looked_at(disk, tmp_path)) == []
 
 
+def test_d7_on_a_full_disk_removing_comes_before_keeping(disk: Tmpfs, home: Path, tmp_path: Path) -> None:
+    with Owner(home, disk.prefix) as owner:
+        owner("keep", 3_600)
+        owner("append", 600)
+        assert owner("settle", 20) == 20 and owner("kept") == 20
+        fill(disk)
+        more = owner.append_until_refused()
+        use_up_the_ballast(disk, owner)
+        assert owner("settle", 400 + more) == 400 + more
+        assert owner("waiting") == 180
+        assert owner("kept") == 20
+        assert owner("settle", 100) == 100 and owner("kept") == 20
+        make_room(disk)
+        assert len(owner("append", 10)) == 10
+        assert owner("settle", 30) == 30 and owner("kept") == 50
+    assert problems_of(looked_at(disk, tmp_path)) == []
+
+
 def test_d7_upkeep_makes_the_ballast_again(disk: Tmpfs, home: Path) -> None:
     with Owner(home, disk.prefix) as owner:
         owner("append", 10)

@@ -1,0 +1,107 @@
+"""Recording from a program without an event loop: what the thread of its Writer (mailvane.queue.writer) writes to."""
+
+import asyncio
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from mailvane.errors import QueueUnavailable
+from mailvane.queue.postgresql.address import Address
+from mailvane.queue.postgresql.appending import PATIENCE, Appender, Judge
+from mailvane.queue.postgresql.connection import SQL, Connection
+from mailvane.queue.postgresql.line import Line
+from mailvane.queue.postgresql.recording import recording_line
+from mailvane.queue.writer import Answer, Group
+
+T = TypeVar("T")
+
+
+class PostgreSQLStore:
+    """What the writing thread of a program writes to (mailvane.queue.writer.Store), and what the program keeps.
+
+    The session is closed before a fork and opened again when it is needed: parent and child must not share it.
+    """
+
+    def __init__(self, address: Address, command: str, judge: Judge | None = None) -> None:
+        self._address = address
+        self._command = command
+        self._judge = judge
+        self._runner: asyncio.Runner | None = None
+        self._line: Line | None = None
+        self._appender: Appender | None = None
+        _stores.add(self)
+
+    def append(self, groups: Sequence[Group]) -> Sequence[Answer]:
+        """As Appender.append, and moves what is in the inbox."""
+
+        async def work(appender: Appender) -> list[Answer]:
+            assert self._line is not None
+            answers = await appender.append(groups, max(0.0, PATIENCE - self._line.down_for))
+            with contextlib.suppress(QueueUnavailable):  # these are in
+                await appender.move_inbox()
+            return answers
+
+        return self._do(work)
+
+    def kept(self, name: str) -> str | None:
+        """See Queue.kept. Raises QueueUnavailable."""
+        return self._do(lambda _: self._with_line(lambda connection: connection.fetchval(SQL["kept"], name)))
+
+    def keep(self, name: str, value: str) -> None:
+        """See Queue.keep."""
+        self._do(lambda _: self._with_line(lambda connection: connection.execute(SQL["keep"], name, value)))
+
+    def idle(self) -> None:
+        """A session that is not used costs nobody anything."""
+
+    def close(self) -> None:
+        with _in_use:
+            self.close_connection()
+
+    def _with_line(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+        assert self._line is not None
+        return self._line.run(work, max(0.0, PATIENCE - self._line.down_for))
+
+    def _do(self, work: Callable[[Appender], Coroutine[Any, Any, T]]) -> T:
+        with _in_use:
+            if self._runner is None or self._appender is None:
+                self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+                self._line, self._appender = self._runner.run(self._open())
+            return self._runner.run(work(self._appender))
+
+    async def _open(self) -> tuple[Line, Appender]:
+        line = recording_line(self._address, self._command)
+        return line, Appender(line, self._judge)
+
+    def close_connection(self) -> None:
+        """It is opened again when it is needed. In a thread of its own: who forks may be in an event loop."""
+        runner, line = self._runner, self._line
+        self._runner = self._line = self._appender = None
+        if runner is None:
+            return
+
+        def end() -> None:
+            with runner:
+                if line is not None:
+                    runner.run(line.close())
+
+        ending = threading.Thread(target=end, name="mailvane-closes-session")
+        ending.start()
+        ending.join()
+
+
+_stores: "weakref.WeakSet[PostgreSQLStore]" = weakref.WeakSet()
+_in_use = threading.Lock()
+"""Held by whoever uses a session, and by who forks."""
+
+
+def _close_before_fork() -> None:
+    _in_use.acquire()
+    for store in list(_stores):
+        store.close_connection()
+
+
+os.register_at_fork(before=_close_before_fork, after_in_parent=_in_use.release, after_in_child=_in_use.release)
