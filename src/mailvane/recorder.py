@@ -21,6 +21,7 @@ from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.writer import Answer, Appending
+from mailvane.recording.loop_session import LoopSession
 from mailvane.recording.session import Session, forms, groups, with_gaps
 
 
@@ -100,13 +101,14 @@ class AsyncRecorder:
 
     def __init__(self, home: str | os.PathLike[str] | None = None) -> None:
         self._where = places_for_recording(home)
-        self._session: Session | None = None
+        self._session: Session | LoopSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[LoopSession] | None = None
         _recorders.add(self)
 
     async def record(self, event: Event) -> int | None:
         """See Recorder.record."""
-        session = self._open()
+        session = await self._open()
         form = session.intake.form_of(event)
         if form is None:
             return None
@@ -114,14 +116,16 @@ class AsyncRecorder:
 
     async def record_many(self, events: Iterable[Event]) -> list[int | None]:
         """See Recorder.record_many."""
-        session = self._open()
+        session = await self._open()
         wanted = forms(session.intake, events)
         ids: list[int] = []
         for group in groups(wanted):
             ids += await self._append(session, group)
         return with_gaps(wanted, ids)
 
-    def _append(self, session: Session, group: list[StoredForm]) -> asyncio.Future[list[int]]:
+    def _append(self, session: Session | LoopSession, group: list[StoredForm]) -> asyncio.Future[list[int]]:
+        if isinstance(session, LoopSession):
+            return session.append(group)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
 
         def answered(answer: Answer) -> None:
@@ -135,25 +139,46 @@ class AsyncRecorder:
         session.writer.append(Appending(group, "", answered))
         return future
 
-    def _open(self) -> Session:
+    async def _open(self) -> Session | LoopSession:
         loop = asyncio.get_running_loop()
         if self._session is not None and self._loop is not loop:  # an earlier loop that ended without closing us
-            self._session.end()
+            if isinstance(self._session, Session):
+                self._session.end()
             self._session = None
-        if self._session is None:
+        if self._session is not None:
+            return self._session
+        if (database := self._where.database) is None:  # a file: opened in a moment
             self._loop = loop
             self._session = Session(self._where, lambda call: _post(loop, call), loop.call_soon)
-        return self._session
+            return self._session
+        if self._opening is None or self._loop is not loop:
+            self._loop = loop
+            self._opening = loop.create_task(self._open_database(database))
+        return await asyncio.shield(self._opening)  # others wait for it, too
+
+    async def _open_database(self, database: Callable[[], str]) -> LoopSession:
+        """A server may be long in answering."""
+        try:
+            self._session = session = await LoopSession.open(self._where, database)
+        finally:
+            self._opening = None
+        return session
 
     def _begin_anew(self) -> None:
         """In a forked child: the session is the parent's."""
-        self._session = None
+        self._session = self._opening = None
 
     async def close(self) -> None:
         """Waits until all that was handed in is on disk, and closes the queue."""
+        opening = self._opening if self._loop is asyncio.get_running_loop() else None
+        if opening is not None:
+            with contextlib.suppress(QueueUnavailable):
+                await asyncio.shield(opening)
         session, self._session = self._session, None
-        if session is not None:
+        if isinstance(session, Session):
             await asyncio.to_thread(session.end)
+        elif session is not None and self._loop is asyncio.get_running_loop():
+            await session.end()
 
     async def __aenter__(self) -> "AsyncRecorder":
         return self

@@ -16,7 +16,19 @@ PAGE = (Path(__file__).parents[2] / "docs" / "commands.md").read_text()
 CONTRACT = (
     *("init", "run", "processor", "record", "enable", "disable", "enabled", "ingest mail", "events status"),
     *("events list", "events show", "events tail", "events count", "events retry", "events pause", "events resume"),
-    *("events drop", "listen", "trigger", "doctor", "demo"),
+    *(
+        "events drop",
+        "events replay",
+        "events export",
+        "config explain",
+        "config sql-table",
+        "queue move",
+        "queue salvage",
+        "listen",
+        "trigger",
+        "doctor",
+        "demo",
+    ),
 )
 
 
@@ -102,7 +114,8 @@ def test_usage_is_told(arguments: tuple[str, ...], status: int, said: str) -> No
 def test_showing_help_brings_in_no_database_loop_or_colours() -> None:
     script = (
         "import sys\nfrom mailvane.cli import main\nmain(['--help'])\n"
-        "print([m for m in ('apsw', 'asyncio', 'rich', 'starlette', 'uvloop', 'uvicorn') if m in sys.modules])"
+        "names = 'apsw', 'asyncio', 'asyncpg', 'rich', 'starlette', 'uvloop', 'uvicorn'\n"
+        "print([m for m in names if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from support.endpoint import Endpoint, Never
-from support.homes import COMMAND, DROPS, LEAVES, Home, bounce, legacy, posts_to, rule
+from support.homes import COMMAND, DROPS, LEAVES, Home, bounce, posts_to
 from support.tools import tool
 
 
@@ -289,8 +289,3 @@ def test_checking_a_named_file_needs_no_home() -> None:
         check=False,
     )
     assert done.returncode == 1 and done.stderr.startswith("/etc/passwd:1:1: ")
-
-
-def test_what_is_later_is_not_there_yet(make_home: Callable[..., Home]) -> None:
-    done = check(make_home(), json.dumps(legacy(rule("custom_sql"))))
-    assert done.returncode == 1 and "not there yet" in done.stderr

@@ -26,7 +26,7 @@ def test_init_makes_a_home_once(home: Home) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--queue", "postgresql://x/y"), "not there yet"),
+        (("--queue", "postgresql://x/y?schema=a b"), "will not do"),
         (("--queue", "mysql:x"), "no queue that is known"),
         (("--home", "/proc/nothing"), "cannot be made"),
         (("--home", "/etc"), "is no home of mailvane"),

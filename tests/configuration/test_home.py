@@ -88,7 +88,9 @@ def test_an_init_that_was_cut_short_is_finished_and_control_files_stay(tmp_path:
     assert (tmp_path / "control" / "event_processor.json").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("queue", "words"), [("postgresql://h/d", "not there yet"), ("x", "wanted sqlite:FILE")])
+@pytest.mark.parametrize(
+    ("queue", "words"), [("postgresql://h:0/d", "its port is no number"), ("x", "wanted sqlite:FILE")]
+)
 def test_a_queue_that_will_not_do_makes_no_home(tmp_path: Path, queue: str, words: str):
     with pytest.raises(MailvaneError, match=words):
         init(tmp_path / "home", queue)

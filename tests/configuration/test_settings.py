@@ -58,6 +58,7 @@ def test_every_directive():
         "allow_network 192.0.2.7\n"
         "deny_network 10.1.0.0/16\n"
         "bounce_text_length 0\n"
+        "keep_delivered 7d\n"
     )
     assert got.api_token and repr(got.api_token) == "Secret(@file:/srv/home/token)"
     assert got == Settings(
@@ -72,6 +73,7 @@ def test_every_directive():
         allow_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.7/32")),
         deny_networks=(ip_network("10.1.0.0/16"),),
         bounce_text_length=0,
+        keep_delivered=7 * 86_400,
     )
 
 
@@ -86,6 +88,14 @@ def test_networks_add_up_over_lines_in_any_order_and_the_narrower_one_wins():
             False,
             False,
         ]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("0", 0), ("0d", 0), ("90s", 90), ("30min", 1_800), ("30m", 1_800), ("12h", 43_200), ("4w", 2_419_200)],
+)
+def test_a_duration_has_its_unit(given: str, seconds: int):
+    assert settings(f"keep_delivered {given}\n").keep_delivered == seconds
 
 
 def test_of_a_directive_that_stands_twice_the_last_holds():
@@ -113,8 +123,10 @@ MISTAKES = [
     ('server_id ""', 1, 11, "found an empty value"),
     ('server_id "a b"', 1, 11, "1 to 64 letters"),
     (r'server_id "a\u0000"', 1, 11, "control characters"),
-    ("queue postgresql://h/d", 1, 7, "queues in PostgreSQL are not there yet"),
+    ("queue postgresql://h:0/d", 1, 7, "its port is no number from 1 to 65535"),
     ("queue queue.db", 1, 7, "wanted sqlite:FILE"),
+    ('queue "postgresql://h/d?schema=a;b"', 1, 7, "letters, digits"),
+    ("queue @file:", 1, 7, "wanted @file:PATH"),
     ("queue sqlite:", 1, 7, "found no path"),
     ("queue sqlite::memory:", 1, 7, "found no path"),
     ("queue sqlite:///a", 1, 7, "sqlite:/PATH/FILE"),
@@ -132,6 +144,10 @@ MISTAKES = [
     ("deny_network 10.0.0.0/8 ten", 1, 25, "wanted a network such as"),
     ("bounce_text_length -1", 1, 20, "a whole number from 0"),
     ("bounce_text_length ٣", 1, 20, "found U+0663"),
+    ("keep_delivered 7", 1, 16, "wanted 0 or up to ten years, such as 30min, 12h, 7d, 4w"),
+    ("keep_delivered -1d", 1, 16, "wanted 0 or up to ten years"),
+    ("keep_delivered 11000d", 1, 16, "wanted 0 or up to ten years"),
+    ("keep_delivered 1d 2h", 1, 19, "found a second value"),
     ("server-id a", 1, 1, '"server-id" is no directive; did you mean "server_id"?'),
     ("queu sqlite:q.db", 1, 1, '"queu" is no directive; did you mean "queue"?'),
     ("HTTP_listen 127.0.0.1:1", 1, 1, 'did you mean "http_listen"?'),
@@ -153,7 +169,8 @@ def test_a_mistake_is_told_with_its_place_and_what_would_be_right(text: str, lin
 
 
 def test_every_mistake_in_one_go():
-    text = "servr_id a\nserver_id a\nqueue server_id\nhttp_listen 0.0.0.0:1\nserver_id ü\nkeep_delivered 1h\nx {\n"
+    text = "servr_id a\nserver_id a\nqueue server_id\nhttp_listen 0.0.0.0:1\nserver_id ü\n"
+    text += "public_url https://m.example\nx {\n"
     read = read_settings(text.encode(), HOME)
     assert (
         render(read.mistakes, read.text, "mailvane.conf")
@@ -161,7 +178,7 @@ def test_every_mistake_in_one_go():
 mailvane.conf:1:1: "servr_id" is no directive; did you mean "server_id"?
     servr_id a
     ^
-mailvane.conf:3:7: found no queue that is known, wanted sqlite:FILE
+mailvane.conf:3:7: found no queue that is known, wanted sqlite:FILE or postgresql://USER@HOST/DATABASE
     queue server_id
           ^
 mailvane.conf:4:13: beyond loopback the API needs a token; add a line: api_token @file:PATH
@@ -170,8 +187,8 @@ mailvane.conf:4:13: beyond loopback the API needs a token; add a line: api_token
 mailvane.conf:5:11: found U+00FC in a bare word, wanted double quotes around the value
     server_id ü
               ^
-mailvane.conf:6:1: "keep_delivered" is not there yet
-    keep_delivered 1h
+mailvane.conf:6:1: "public_url" is not there yet
+    public_url https://m.example
     ^
 mailvane.conf:7:1: the block "x" is never closed, wanted a line with }
     x {
@@ -223,3 +240,14 @@ def test_c2_bytes_that_are_no_text_are_told_with_their_place(tmp_path: Path):
     (tmp_path / "mailvane.conf").unlink()
     with pytest.raises(SettingsBroken, match="is not there"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["postgresql://m:s3cret-word@db.example:5433/mail", "@env:MAILVANE_QUEUE"])
+def test_a_queue_in_postgresql_is_a_url_or_a_reference_to_one_and_is_not_shown(url: str):
+    got = settings(f'queue "{url}"\n')
+    assert got.queue_url is not None and "s3cret-word" not in repr(got)
+
+
+def test_the_file_of_a_reference_is_looked_for_in_home():
+    got = settings("queue @file:url.txt\n")
+    assert repr(got.queue_url) == "Secret(@file:/srv/home/url.txt)"

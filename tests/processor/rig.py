@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import apsw
 
+from mailvane.destinations import contract
 from mailvane.destinations.contract import Done, Failure, HttpPost, Outcome, Outgoing
 from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
@@ -213,6 +214,8 @@ def plan(*routes: tuple[str, Target] | Target) -> Plan:
                 name = "drop"
             case Leave():
                 name = "leave"
+            case _:
+                raise NotImplementedError(target)
         made.append(Route(name, match, target))
     return Plan(tuple(made))
 
@@ -256,7 +259,8 @@ class Rig:
     def changed(self) -> None:
         self._changed.set()
 
-    def _connect(self, target: HttpPost) -> ScriptedDestination:
+    def _connect(self, target: contract.Target) -> ScriptedDestination:
+        assert isinstance(target, HttpPost)
         name = target.url.split("/")[2].split(".")[0]
         made = ScriptedDestination(self.changed, lambda sent: self._behave(name, sent))
         if (before := self.destinations.get(name)) is not None:

@@ -48,6 +48,7 @@ def test_pending_events_rerouted_while_some_are_in_flight_and_some_have_just_fai
             await h.until(lambda: acknowledged(new)[after] == 1)
             await h.until(lambda: set(h.recorded) - in_flight <= set(acknowledged(new)))
             assert not in_flight & {number(request) for request in new.requests}, "what is in flight is not sent twice"
+            assert (await h.service.status()).queue.in_flight == len(in_flight), "also what the plan before has sent"
             assert set(failed) <= set(acknowledged(new)), "what failed before does not sit out its wait"
             old.release()
             await h.until(lambda: h.waiting() == 0)

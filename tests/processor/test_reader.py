@@ -197,7 +197,7 @@ def test_deferred_rows_deleted_by_hand_are_forgotten(make_rig: MakeRig):
             await r.until(lambda: set(r.deferred()) == set(ids))
             r.rows("DELETE FROM events WHERE id = ?", ids[0])
             r.rows("DELETE FROM queue WHERE id = ?", ids[1])  # somebody goes round the view
-            r.rows("INSERT INTO deferred VALUES (999, 1, 1, 1, 1, 'its event is gone')")
+            r.rows("INSERT INTO deferred VALUES (999, 1, 1, 1, 1, 'its event is gone', '[]')")
             r.behaviours["a"] = lambda sent: OK
             r.clock.advance(10.0)
             r.nudge()
@@ -226,7 +226,7 @@ def test_due_events_of_a_destination_that_stands_do_not_hide_those_of_others(mak
             # As an earlier run left them: all failed, the dead one's due first.
             for ids, due in ((dead, 1), (well, 1_000_000)):
                 r.rows(
-                    "INSERT INTO deferred SELECT id, 1, ?, 1, 1, 'server_error' FROM queue WHERE id BETWEEN ? AND ?",
+                    "INSERT INTO deferred SELECT id, 1, ?, 1, 1, 'x', '[]' FROM queue WHERE id BETWEEN ? AND ?",
                     due,
                     ids[0],
                     ids[-1],
@@ -260,7 +260,7 @@ def test_many_retries_of_one_destination_all_go_out(make_rig: MakeRig, monkeypat
     async def main() -> None:
         async with make_rig(plan(to("a"))) as r:
             ids = await r.record_unseen(3_000)
-            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'server_error' FROM queue")
+            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'server_error', '[]' FROM queue")
             r.start()
             await r.until(lambda: r.waiting() == 0, 20.0)
             once_each(r)

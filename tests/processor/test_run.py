@@ -51,7 +51,7 @@ def test_once_takes_up_what_is_due_and_leaves_what_is_not(make_rig: MakeRig):
     async def main() -> None:
         async with make_rig(plan(to("a"))) as r:
             ids = await r.record_unseen(2_000)
-            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'x' FROM queue WHERE id <= ?", ids[1_499])
+            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'x', '[]' FROM queue WHERE id <= ?", ids[1_499])
             r.rows("UPDATE deferred SET due = ? WHERE id <= 10", int((time.time() + 3_000) * 1000))
             await ends(r)
             assert r.waiting() == 10 and len(r.acknowledged()) == 1_990
@@ -123,7 +123,7 @@ def test_d18_what_is_not_answered_within_the_grace_stays_as_it_was(make_rig: Mak
             r.start()
             r.behaviours["a"] = lambda sent: None
             ids = await r.record(30)
-            r.rows("INSERT INTO deferred SELECT id, 3, 7, 1, 1, 'before' FROM queue WHERE id = ?", ids[2])
+            r.rows("INSERT INTO deferred SELECT id, 3, 7, 1, 1, 'before', '[]' FROM queue WHERE id = ?", ids[2])
             await r.until(lambda: r.on_the_way("a") == 16)
             r.destinations["a"].answer(ids[0])
             await asyncio.wait_for(r.stop(0.05), 20)
@@ -177,7 +177,7 @@ def test_d7_while_outcomes_cannot_be_written_the_loop_is_idle(make_rig: MakeRig,
     async def main() -> None:
         async with make_rig(plan(to("a"))) as r:
             await r.record_unseen(50)
-            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'x' FROM queue WHERE id > 20")
+            r.rows("INSERT INTO deferred SELECT id, 1, 1, 1, 1, 'x', '[]' FROM queue WHERE id > 20")
             r.behaviours["a"] = lambda sent: OK if sent.attempt == 1 else None
             r.queue.settle_fails = 1_000_000
             r.start()
@@ -329,7 +329,7 @@ def test_d15_what_no_schedule_asked_for_becomes_due_within_the_cap(make_rig: Mak
             now = int(r.clock.wall() * 1000)
             kept = now + int(FARTHEST * 1000) - 60_000
             for i, due in ((1, now + 400 * int(DAY) * 1000), (2, kept), (3, now + 1_000_000)):
-                r.rows("INSERT INTO deferred VALUES (?, 1, ?, ?, ?, 'x')", i, due, now, now)
+                r.rows("INSERT INTO deferred VALUES (?, 1, ?, ?, ?, 'x', '[]')", i, due, now, now)
             r.start()
             await r.until(lambda: r.deferred()[1][1] <= (r.clock.wall() + CAP) * 1000)
             assert r.deferred()[2][1] == kept and r.deferred()[3][1] == now + 1_000_000

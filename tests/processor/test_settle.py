@@ -33,6 +33,54 @@ class SettlingQueue:
         return Settled(len(settlement.delivered), len(settlement.dropped))
 
 
+class LockedQueue(SettlingQueue):
+    """Somebody has these events locked."""
+
+    def __init__(self, *locked: int) -> None:
+        super().__init__()
+        self.locked = set(locked)
+
+    async def settle(self, settlement: Settlement, term: int) -> Settled:
+        done = await super().settle(settlement, term)
+        ids = [*settlement.delivered, *settlement.dropped, *[f.id for f in settlement.failed]]
+        return Settled(done.delivered, done.dropped, tuple(i for i in ids if i in self.locked))
+
+
+def test_what_somebody_has_locked_stays_held_and_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settle, "AGAIN", 0.01)
+
+    async def main() -> None:
+        queue, held, clock = LockedQueue(2, 4, 5), Held(), StillClock()
+        told: list[Settlement] = []
+        settled = asyncio.Event()
+
+        def tell(what: Settlement) -> None:
+            told.append(what)
+            settled.set()
+
+        settler = Settler(cast(OwnedQueue, cast(object, queue)), held, clock, tell)
+        for i in range(1, 7):
+            held.take({i: 1})
+        settler.delivered([1, 2])
+        for i in (3, 4):
+            settler.dropped(i)
+        for i in (5, 6):
+            settler.failed(Failed(i, 1, 5, "why"))
+        await settler.flush()
+        assert [i for i in range(1, 7) if i in held] == [2, 4, 5]
+        assert (told[0].delivered, told[0].dropped, [f.id for f in told[0].failed]) == ([1], [3], [6])
+        assert not settler.busy and not settler.trouble, "it keeps nobody from delivering, or from ending"
+        queue.locked.clear()
+        while len(held):
+            settled.clear()
+            clock.now += 1
+            await asyncio.wait_for(settled.wait(), 60)
+        again = queue.asked[-1]
+        assert (again.delivered, again.dropped, [f.id for f in again.failed]) == ([2], [4], [5])
+
+    asyncio.run(main())
+
+
 def test_at_once_when_idle_and_together_under_load():
     async def main() -> None:
         queue, held, clock = SettlingQueue(), Held(), StillClock()

@@ -76,8 +76,9 @@ class Reply:
 class Home:
     """A home in `folder`/h (short: a Unix socket's path has at most 107 bytes), made by `mailvane init`.
 
-    Every command runs with `prefix` before it (strace, or the namespace of a Tmpfs); `seen` is where the test finds
-    `folder` if that is not the same place. `close` ends all that was started.
+    `queue` is the URL of one in PostgreSQL; else there is a queue in SQLite. Every command runs with `prefix` before it
+    (strace, or the namespace of a Tmpfs); `seen` is where the test finds `folder` if that is not the same place.
+    `close` ends all that was started.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Home:
         legacy: Mapping[str, Json] | str | None = None,
         enable: Iterable[str] = (),
         conf: str = "",
+        queue: str = "",
         prefix: Sequence[str] = (),
         seen: Path | None = None,
     ) -> None:
@@ -94,9 +96,11 @@ class Home:
         self.seen = (seen or folder) / "h"
         self.port = free_port()
         self.prefix = tuple(prefix)
+        self.queue = queue
         self.processes: list[Process] = []
         self.mailvane("init")
-        self.configure(f"http_listen 127.0.0.1:{self.port}\n{conf}")
+        named = f'queue "{queue}"\n' if queue else ""
+        self.configure(f"http_listen 127.0.0.1:{self.port}\n{named}{conf}")
         if legacy is not None:
             self.write_legacy(legacy)
         for event_type in enable:

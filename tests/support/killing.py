@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import apsw
+import psycopg
 
 from support.endpoint import Endpoint
 from support.homes import Home
@@ -88,6 +89,9 @@ class Killing:
 
 def rows_of(home: Home) -> set[int]:
     """The ids in the queue, while no process of mailvane's needs to run."""
+    if home.queue:
+        with psycopg.connect(home.queue) as connection:
+            return {int(row[0]) for row in connection.execute("SELECT id FROM queue")}
     database = apsw.Connection(str(home.seen / "queue.db"), flags=apsw.SQLITE_OPEN_READWRITE)
     database.set_busy_timeout(30_000)
     try:

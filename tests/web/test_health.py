@@ -3,7 +3,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from web.serving import EVENT, run, served
+from mailvane.queue.local import SQLiteQueue
+from web.serving import EVENT, Served, run, served
+
+
+def sqlite_of(it: Served) -> SQLiteQueue:
+    queue = it.service.queue
+    assert isinstance(queue, SQLiteQueue)
+    return queue
 
 
 def test_before_the_service_has_started_the_process_answers_but_takes_nothing(short_folder: Path):
@@ -44,7 +51,7 @@ def test_not_ready_while_somebody_holds_the_queue_and_ready_again_afterwards(
 
     async def test() -> None:
         async with served(short_folder) as it:
-            shell = apsw.Connection(it.service.queue.path)
+            shell = apsw.Connection(sqlite_of(it).path)
             shell.set_busy_timeout(10_000)
             shell.execute("BEGIN IMMEDIATE")
             assert (await it.post("/v1/events", EVENT)).status == 503
@@ -58,7 +65,7 @@ def test_not_ready_while_somebody_holds_the_queue_and_ready_again_afterwards(
             shell.execute("ROLLBACK")
             shell.close()
             await it.record(EVENT)
-            assert it.service.queue.refused == ""
+            assert sqlite_of(it).refused == ""
 
     run(test)
 
@@ -70,8 +77,8 @@ def test_who_asks_whether_it_is_ready_waits_a_second_or_so_for_a_queue_that_is_h
 
     async def test() -> None:
         async with served(short_folder) as it:
-            it.service.queue.refused = "locked"  # as after an append that has waited for half a minute
-            shell = apsw.Connection(it.service.queue.path)
+            sqlite_of(it).refused = "locked"  # as after an append that has waited for half a minute
+            shell = apsw.Connection(sqlite_of(it).path)
             shell.set_busy_timeout(10_000)
             shell.execute("BEGIN IMMEDIATE")
             assert [(await it.get("/readyz")).status for _ in range(3)] == [503] * 3

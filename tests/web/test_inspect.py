@@ -247,3 +247,56 @@ def test_acts_go_page_by_page_up_to_what_was_there_when_they_began(short_folder:
             assert [event["id"] for event in (await it.get("/v1/events")).json["events"]] == [3_001]
 
     run(test)
+
+
+@pytest.mark.parametrize("act", ["retry", "drop", "replay"])
+@pytest.mark.parametrize(
+    ("query", "body"),
+    [
+        ("?dry_run=yes", {"all": True}),
+        ("?limit=0", {"all": True}),
+        ("?limit=1001", {"all": True}),
+        ("?after=x", {"all": True}),
+        ("?type=scomp", {"all": True}),
+        ("", {"all": True, "delivered_since": 2**63}),
+    ],
+)
+def test_parts_that_mean_nothing_are_told_so(short_folder: Path, act: str, query: str, body: dict[str, object]):
+    async def test() -> None:
+        async with served(short_folder) as it:
+            assert (await it.post(f"/v1/events/{act}{query}", body)).status == 422
+
+    run(test)
+
+
+def test_acts_go_in_parts_up_to_what_was_there_at_first(short_folder: Path):
+    async def test() -> None:
+        async with served(short_folder) as it:
+            for n in range(5):
+                await it.post("/v1/events", numbered(n))
+            assert (await it.post("/v1/events/drop?dry_run=true", {"all": True})).json == {"matched": 5, "upto": 5}
+            await it.post("/v1/events", numbered(5))
+            part = (await it.post("/v1/events/drop?after=0&upto=5&limit=2", {"all": True})).json
+            assert part == {"matched": 2, "next": 2}
+            part = (await it.post("/v1/events/drop?after=2&upto=5&limit=3", {"all": True})).json
+            assert part == {"matched": 3, "next": 5}
+            assert (await it.post("/v1/events/drop?after=5&upto=5&limit=3", {"all": True})).json == {"matched": 0}
+            assert (await it.get("/v1/events/count")).json == {"count": 1}
+
+    run(test)
+
+
+def test_only_delivered_events_are_replayed_and_only_waiting_ones_dropped(short_folder: Path):
+    async def test() -> None:
+        async with served(short_folder) as it:
+            await it.post("/v1/events", numbered(1))
+            refused = await it.post("/v1/events/replay", {"state": "deferred"})
+            assert refused.status == 422 and "only delivered ones" in refused.json["error"]
+            for act in ("drop", "retry"):
+                refused = await it.post(f"/v1/events/{act}", {"delivered_since": 1})
+                assert refused.status == 422 and "replay puts them back" in refused.json["error"]
+            assert (await it.post("/v1/events/replay", {"all": True})).json == {"matched": 0}
+            assert (await it.get("/v1/events/count?state=delivered")).json == {"count": 0}
+            assert (await it.get("/v1/events/count")).json == {"count": 1}
+
+    run(test)

@@ -18,10 +18,10 @@ BOUND = 10.0
 
 
 def test_what_waits_for_one_endpoint_goes_to_another_while_some_is_in_flight_and_some_has_failed(
-    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint]
+    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], queue: str
 ) -> None:
     old, new, oracle = make_endpoint(), make_endpoint(), Oracle()
-    home = make_home(legacy=posts_to(old.url()), enable=TYPES)
+    home = make_home(legacy=posts_to(old.url()), enable=TYPES, queue=queue)
     home.run()
     old.script(500, 500, 500)
     assert home.post_events(oracle.offers(0, 3)).status == 202
@@ -59,11 +59,11 @@ def flip(home: Home, one: Endpoint, other: Endpoint, producers: Producers, times
 
 
 def test_a_type_that_is_delivered_goes_to_a_second_endpoint_and_no_event_to_both(
-    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], tmp_path: Path
+    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], tmp_path: Path, queue: str
 ) -> None:
     slowly = Answer(200, delay=0.02)
     one, other, oracle = make_endpoint(slowly), make_endpoint(slowly), Oracle()
-    home = make_home(legacy=posts_to(one.url()), enable=TYPES)
+    home = make_home(legacy=posts_to(one.url()), enable=TYPES, queue=queue)
     home.run()
     with Producers(home, tmp_path) as producers:
         producers.start("http", "recorder")
@@ -97,9 +97,9 @@ def test_a_build_that_forgets_what_is_held_is_caught(
 
 
 def test_rules_change_places_over_100_000_events_half_of_which_stay(
-    make_home: Callable[..., Home], endpoint: Endpoint
+    make_home: Callable[..., Home], endpoint: Endpoint, queue: str
 ) -> None:
-    home, oracle = make_home(enable=TYPES), Oracle()
+    home, oracle = make_home(enable=TYPES, queue=queue), Oracle()
     reorder(home, endpoint, oracle, 100_000, BOUND)
     left = 50_000
     books = home.status()["books"]
@@ -111,10 +111,10 @@ def test_rules_change_places_over_100_000_events_half_of_which_stay(
 
 
 def test_c1_a_file_that_is_being_written_or_broken_changes_nothing_also_over_a_restart(
-    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint]
+    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], queue: str
 ) -> None:
     good, bad, oracle = make_endpoint(), make_endpoint(), Oracle()
-    home = make_home(legacy=posts_to(good.url()), enable=TYPES)
+    home = make_home(legacy=posts_to(good.url()), enable=TYPES, queue=queue)
     process = home.run()
     watch = Stopwatch(home, good, oracle, BOUND)
     watch.after("at first")
@@ -155,7 +155,7 @@ def test_c1_a_file_that_is_being_written_or_broken_changes_nothing_also_over_a_r
 
 
 def test_c10_each_event_goes_by_one_plan_whole(
-    make_home: Callable[..., Home], endpoint: Endpoint, tmp_path: Path
+    make_home: Callable[..., Home], endpoint: Endpoint, tmp_path: Path, queue: str
 ) -> None:
     """Both rules of a plan name the same path: an event that met half of one plan would arrive by the other's."""
     oracle = Oracle()
@@ -164,7 +164,7 @@ def test_c10_each_event_goes_by_one_plan_whole(
         first = rule("http_post", {"event_type": ["scomp"]}, url=endpoint.url(f"/{turn}/scomp"))
         return legacy(first, rule("http_post", url=endpoint.url(f"/{turn}/rest")))
 
-    home = make_home(legacy=plan(0), enable=TYPES)
+    home = make_home(legacy=plan(0), enable=TYPES, queue=queue)
     home.run()
     with Producers(home, tmp_path) as producers:
         producers.start("http", pace=0.002)

@@ -19,10 +19,10 @@ SLOWLY = Answer(200, delay=0.03)
 
 
 def test_d3_every_acknowledged_event_survives_kills_under_load(
-    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], tmp_path: Path
+    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], tmp_path: Path, queue: str
 ) -> None:
     endpoint, oracle = make_endpoint(SLOWLY), Oracle()
-    home = make_home(legacy=posts_to(endpoint.url()), enable=["bounce_all"])
+    home = make_home(legacy=posts_to(endpoint.url()), enable=["bounce_all"], queue=queue)
     with Producers(home, tmp_path) as producers:
         killing = Killing(home, endpoint, lambda: producers.noted("acknowledged"))
         producers.start("http", "record", "recorder")
@@ -59,10 +59,10 @@ def test_an_acknowledgement_before_the_commit_is_caught(
 
 
 def test_d2_a_kill_right_after_the_acknowledgement_loses_nothing(
-    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint]
+    make_home: Callable[..., Home], make_endpoint: Callable[..., Endpoint], queue: str
 ) -> None:
     endpoint, oracle = make_endpoint(), Oracle()
-    home = make_home(legacy=posts_to(endpoint.url()), enable=["bounce_all"])
+    home = make_home(legacy=posts_to(endpoint.url()), enable=["bounce_all"], queue=queue)
     for first in range(1, 16, 3):
         process = home.run()
         answer = home.post_events(oracle.offers(first, 3))

@@ -28,10 +28,16 @@ COMMANDS: dict[str, Command] = {
         Command("events show", "everything about one event", "events_look:SHOW"),
         Command("events tail", "events as they come in", "events_look:TAIL"),
         Command("events count", "how many events wait", "events_look:COUNT"),
-        Command("events retry", "makes failed events due at once, closes open circuits", "events_act:RETRY"),
+        Command("events retry", "makes failed events due at once, closes open circuits", "events_bulk:RETRY"),
         Command("events pause", "sends nothing more to a destination", "events_act:PAUSE"),
         Command("events resume", "sends to a destination again", "events_act:RESUME"),
-        Command("events drop", "deletes events from the queue", "events_act:DROP"),
+        Command("events drop", "deletes events from the queue", "events_bulk:DROP"),
+        Command("events replay", "delivers events again that were delivered", "events_bulk:REPLAY"),
+        Command("events export", "writes events to a file: NDJSON or CSV", "events_export:EXPORT"),
+        Command("config explain", "which rule takes which events, and what takes none", "config:EXPLAIN"),
+        Command("config sql-table", "prints a table for events, for a database of yours", "config:SQL_TABLE"),
+        Command("queue move", "moves all that waits from one queue to another", "queue_move:MOVE"),
+        Command("queue salvage", "copies what can be read of a damaged queue", "queue_salvage:SALVAGE"),
         Command("listen", "an endpoint for people who develop one: shows what arrives", "trying:LISTEN"),
         Command("trigger", "records a sample event", "trying:TRIGGER"),
         Command("doctor", "checks the installation, and says what to do", "trying:DOCTOR"),
@@ -42,7 +48,7 @@ GROUPS = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS if " " 
 
 LATER = frozenset(
     {
-        *("events export", "events replay", "config explain", "config sql-table", "config check", "queue move"),
+        "config check",
         *("layout", "track", "bounces", "ingest log", "ingest unknown"),
     }
 )

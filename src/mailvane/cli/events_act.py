@@ -1,103 +1,22 @@
-"""`mailvane events retry|pause|resume|drop`: acting on the queue, by the process that owns it or in its place."""
+"""`mailvane events pause|resume`: stopping destinations, by the process that owns the queue or in its place."""
 
 import argparse
-import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Sequence
 
 import msgspec
 
+from mailvane.cli.acting import Hand, by_who_has_it
 from mailvane.cli.border import WrongUsage
-from mailvane.cli.output import count, say, say_json
+from mailvane.cli.output import say, say_json
 from mailvane.cli.parsing import Spec
-from mailvane.cli.query import query_arguments, query_of
-from mailvane.cli.queue_access import inspection, plan_now, reading
+from mailvane.cli.queue_access import plan_in_force, reading, who_delivers
 from mailvane.configuration.home import existing_home
-from mailvane.configuration.places import places_of
-from mailvane.configuration.settings import Settings, load_settings
+from mailvane.configuration.settings import load_settings
 from mailvane.errors import MailvaneError
-from mailvane.operations.inspection import Query
-from mailvane.operations.routes import PAUSED, names_of, with_paused
+from mailvane.operations.routes import names_of
 from mailvane.operations.status import Status
-from mailvane.processor.plan import LEGACY, Plan
-from mailvane.queue.local import BallastedStore
+from mailvane.processor.plan import LEGACY
 from mailvane.queue.remote import OwnerClient
-from mailvane.queue.short import ShortStore
-
-T = TypeVar("T")
-
-ONE_TRANSACTION = 1_000
-"""Ids that are changed at once."""
-ACT_TIMEOUT = 3_600.0
-"""Seconds that the owner may take to act on all that is meant: a queue of millions takes minutes."""
-
-
-class _Matched(msgspec.Struct, frozen=True):
-    matched: int
-
-
-def _meant(args: argparse.Namespace, act: str) -> Query:
-    query = query_of(args, time.time())
-    if query.empty:
-        raise WrongUsage(f"which events? Say what they have in common, or --all to {act} all")
-    return query
-
-
-def _retry(args: argparse.Namespace) -> int:
-    query, settings = _meant(args, "retry"), load_settings(existing_home(args.home))
-
-    def locally(store: BallastedStore) -> int:
-        now = int(time.time() * 1000)
-        if query.everything:
-            return store.writer.make_due(None, now)
-        return sum(store.writer.make_due(ids, now) for ids in _ids(settings, query))
-
-    n = _done(settings, locally, lambda owner: _asked(owner, "retry", query))
-    _tell(args, n, "due now")
-    return 0
-
-
-def _drop(args: argparse.Namespace) -> int:
-    query, settings = _meant(args, "drop"), load_settings(existing_home(args.home))
-
-    def locally(store: BallastedStore) -> int:
-        return sum(store.writer.delete(ids) for ids in _ids(settings, query))
-
-    n = _done(settings, locally, lambda owner: _asked(owner, "drop", query))
-    _tell(args, n, "deleted")
-    return 0
-
-
-def _ids(settings: Settings, query: Query) -> Iterator[Sequence[int]]:
-    with reading(settings) as reader:
-        ids = inspection(settings, reader).ids(query) if reader else iter(())
-        while page := list(islice(ids, ONE_TRANSACTION)):
-            yield page
-
-
-def _asked(owner: OwnerClient, act: str, query: Query) -> int:
-    answer = owner.request("POST", f"/v1/events/{act}", msgspec.json.encode(query))
-    return msgspec.json.decode(answer, type=_Matched).matched
-
-
-def _tell(args: argparse.Namespace, n: int, became: str) -> None:
-    if args.json:
-        say_json({"matched": n})
-    else:
-        say(f"{count(n, 'event')} {became}")
-
-
-def _done(
-    settings: Settings, locally: Callable[[BallastedStore], T], by_owner: Callable[[OwnerClient], T]
-) -> T:  # fmt: skip
-    places = places_of(settings)
-    store, owner = ShortStore(places, "a command that looks after the queue"), OwnerClient(places.socket, ACT_TIMEOUT)
-    try:
-        return store.do(locally, lambda _: by_owner(owner))
-    finally:
-        owner.close()
-        store.close()
 
 
 def _paused(args: argparse.Namespace, act: str) -> int:
@@ -107,11 +26,11 @@ def _paused(args: argparse.Namespace, act: str) -> int:
     if bool(given) == bool(args.all):
         raise WrongUsage(f"which destinations? Name them as events status does, or --all to {act} all")
 
-    def locally(store: BallastedStore) -> list[str]:
+    def locally(hand: Hand) -> list[str]:
         with reading(settings) as reader:
-            known = names_of(plan_now(settings, reader).plan or Plan())
+            known = names_of(plan_in_force(settings, reader, who_delivers(settings, reader)))
         chosen = _chosen(given, known)
-        store.writer.keep(PAUSED, with_paused(store.writer.kept(PAUSED), chosen, act == "pause"))
+        hand.pause(chosen, act == "pause")
         return chosen
 
     def by_owner(owner: OwnerClient) -> list[str]:
@@ -121,7 +40,7 @@ def _paused(args: argparse.Namespace, act: str) -> int:
             owner.request("POST", f"/v1/events/{act}", msgspec.json.encode({"destination": name}))
         return chosen
 
-    names = _done(settings, locally, by_owner)
+    names = by_who_has_it(settings, locally, by_owner)
     if args.json:
         say_json({"destinations": names})
     else:
@@ -150,16 +69,6 @@ def _pause_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="all destinations")
 
 
-RETRY = Spec(
-    about="Makes failed events due at once instead of after their wait, and closes open circuits: for when you know "
-    "that the endpoint is back. Done by the process that delivers; with none running, directly.",
-    examples=[
-        ("mailvane events retry --all", ""),
-        ("mailvane events retry --email '*@example.com' --json", 'prints {"matched": 12}'),
-    ],
-    arguments=query_arguments,
-    run=_retry,
-)
 PAUSE = Spec(
     about="Sends nothing more to a destination until it is resumed, over restarts too. Events for it are recorded "
     "and wait.",
@@ -175,13 +84,4 @@ RESUME = Spec(
     examples=[("mailvane events resume --all", "")],
     arguments=_pause_arguments,
     run=lambda args: _paused(args, "resume"),
-)
-DROP = Spec(
-    about="Deletes events from the queue: they are not delivered. What is on its way at that moment may still arrive.",
-    examples=[
-        ("mailvane events drop --type engine_open --until 2026-11-01", "opens of before November"),
-        ("mailvane events drop --all", "everything"),
-    ],
-    arguments=query_arguments,
-    run=_drop,
 )

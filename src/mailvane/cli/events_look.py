@@ -12,15 +12,15 @@ import msgspec
 from mailvane.cli.border import WrongUsage
 from mailvane.cli.output import ascii_table, count, duration, moment, say, say_json, say_json_array, tell
 from mailvane.cli.parsing import Spec
-from mailvane.cli.query import query_arguments, query_of
-from mailvane.cli.queue_access import inspection, reading
+from mailvane.cli.query import query_arguments, query_of, queue_arguments
+from mailvane.cli.queue_access import QueueReader, inspection, reading
 from mailvane.cli.views import viewing
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.settings import Settings, load_settings
+from mailvane.errors import QueueUnavailable
 from mailvane.operations.inspection import Query, Shown
 from mailvane.operations.status import Status
 from mailvane.processor.plan import LEGACY
-from mailvane.queue.reading import SQLiteReader
 
 SHOWN_AT_FIRST = 100
 LOOK_EVERY = 0.1
@@ -81,7 +81,9 @@ def _more(report: Status) -> Iterator[str]:
             yield f"configuration: not usable since {since}; the last good one is in force"
         case _:
             yield "configuration: there is no usable one, events stay in the queue"
-    if report.queue.in_flight is None:
+    if report.stands_by:
+        yield f"the process in this home stands by: {report.stands_by}"
+    elif report.queue.in_flight is None:
         yield "nobody delivers now; mailvane run does"
 
 
@@ -148,27 +150,55 @@ def _told(shown: Shown) -> Iterator[tuple[str, str]]:
     if shown.event_unique_id:
         yield "event_unique_id", shown.event_unique_id
     yield "state", shown.state
-    yield "destination", shown.destination or "none: no rule takes it"
-    for name in ("recorded", "first_failed", "last_failed", "due"):
+    if shown.delivered is None:  # else it is not remembered where it went
+        yield "destination", shown.destination or "none: no rule takes it"
+    for name in ("recorded", "first_failed", "last_failed", "due", "delivered"):
         value = getattr(shown, name)
         if value is not None:
-            yield name, datetime.fromtimestamp(value).astimezone().isoformat(" ", "milliseconds")
+            yield name, _exact_moment(value)
     yield "failed attempts", str(shown.attempts)
+    before = 0
+    for attempt in shown.failed:
+        if attempt.number > before + 1:
+            yield "", f"({attempt.number - before - 1:,} more)"
+        status = f", status {attempt.status}" if attempt.status else ""
+        yield (
+            f"attempt {attempt.number}",
+            f"{_exact_moment(attempt.at)}, {attempt.seconds:.3f} s{status}, {attempt.error}",
+        )
+        before = attempt.number
     if shown.last_error:
         yield "last error", shown.last_error
+
+
+def _exact_moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "milliseconds")
 
 
 def _tail(args: argparse.Namespace) -> int:
     query = query_of(args, time.time())
     settings = _settings(args)
     after: int | None = None
+    said = ""
     while True:
-        with reading(settings) as reader:
-            after = 0 if reader is None else _follow(args, query, settings, reader, after)
-        time.sleep(LOOK_EVERY)
+        try:
+            with reading(settings) as reader:
+                while True:
+                    after = 0 if reader is None else _follow(args, query, settings, reader, after)
+                    said = ""
+                    time.sleep(LOOK_EVERY)
+                    if settings.queue_url is None:  # another file may stand there by now
+                        break
+        except QueueUnavailable as error:
+            if settings.queue_url is None:
+                raise
+            if str(error) != said:  # the server restarts
+                tell(str(error))
+            said = str(error)
+            time.sleep(LOOK_EVERY)
 
 
-def _follow(args: argparse.Namespace, query: Query, settings: Settings, reader: SQLiteReader, after: int | None) -> int:
+def _follow(args: argparse.Namespace, query: Query, settings: Settings, reader: QueueReader, after: int | None) -> int:
     """Shows what came above `after` (None: the last few), and returns how far that was."""
     newest = reader.last_id()
     if after is None:
@@ -209,7 +239,7 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _tail_arguments(parser: argparse.ArgumentParser) -> None:
-    query_arguments(parser)
+    queue_arguments(parser)
     parser.add_argument("--lines", "-n", type=int, default=10, metavar="N", help="begins with the last N (10)")
 
 
@@ -225,7 +255,8 @@ STATUS = Spec(
 )
 LIST = Spec(
     about="Lists events in the queue in the order of their ids: id, event_time, type, address, list, state. A state "
-    "is waiting, in_flight, deferred (failed, waits for another try) or left (the configuration leaves it). "
+    "is waiting, in_flight, deferred (failed, waits for another try) or left (the configuration leaves it); --state "
+    "delivered, or --delivered-since, lists those that keep_delivered keeps. "
     "--json prints one array of legacy objects, each with its state; mailvane record --help tells the fields.",
     examples=[
         ("mailvane events list --type bounce_all --email '*@example.com' --since 2h", ""),
@@ -236,7 +267,9 @@ LIST = Spec(
     run=_list,
 )
 SHOW = Spec(
-    about="Shows everything about one event in the queue: its fields, where it goes, its attempts and the last error.",
+    about="Shows everything about one event in the queue, or kept after it was delivered (keep_delivered): its fields, "
+    "where it goes, the first and the last nine of its failed attempts (when it ended, how long it took, the status, "
+    "what the other side said), the last error.",
     examples=[("mailvane events show 4711", "")],
     arguments=_show_arguments,
     run=_show,

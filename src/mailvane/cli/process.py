@@ -2,6 +2,7 @@
 
 SIGTERM, SIGINT   ends within ten seconds: what is on its way may arrive, what was acknowledged is on disk
 the same again    ends at once; a repeat of what was on its way is possible, a loss is not
+SIGHUP            log files that events are written to are opened anew
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from mailvane.configuration.settings import Settings
 from mailvane.configuration.watch import LegacyFile
-from mailvane.errors import MailvaneError
+from mailvane.errors import MailvaneError, QueueTooNew, QueueUnavailable
 from mailvane.operations.service import Service
 from mailvane.operations.taking_over import take_ownership
 
@@ -28,6 +29,7 @@ END_WITHIN = 9.0
 WEB_GRACE = 2.0
 DELIVERY_GRACE = 5.0
 LOOK_EVERY = 0.25
+START_AGAIN = 0.5
 SOCKET_AFTER = 1.0
 """Seconds that `processor --once` may take before others are let in by its socket."""
 
@@ -85,7 +87,9 @@ async def _run(settings: Settings, parts: Parts, config: LegacyFile | None) -> i
     tasks: list[asyncio.Task[None]] = []
     stops: list[Stop] = []
     try:
-        await service.start(parts.deliver, config)
+        if not await _started(service, parts, config, ending):
+            return 0
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reopen_logs)
         _spare_the_collector()
         waits_for = [asyncio.create_task(ending.asked.wait()), asyncio.create_task(_broken(service))]
         if parts.deliver:
@@ -94,8 +98,7 @@ async def _run(settings: Settings, parts: Parts, config: LegacyFile | None) -> i
             waits_for.append(delivery)
             if parts.once:
                 await asyncio.wait(waits_for, timeout=SOCKET_AFTER, return_when=asyncio.FIRST_COMPLETED)
-        else:
-            tasks.append(asyncio.create_task(_look_at_the_configuration(service)))
+        tasks.append(asyncio.create_task(service.look_at_configuration()))
         if not any(task.done() for task in waits_for):
             stops.append(await _serve(service, parts))
             tasks.append(asyncio.create_task(service.tell_summaries()))
@@ -112,6 +115,25 @@ async def _run(settings: Settings, parts: Parts, config: LegacyFile | None) -> i
         ending.done()
 
 
+async def _started(service: Service, parts: Parts, config: LegacyFile | None, ending: "_Ending") -> bool:
+    """Waits for a database that is away; False if this process is to end before that."""
+    said = ""
+    while not ending.asked.is_set():
+        try:
+            await service.start(parts.deliver, config)
+            return True
+        except QueueUnavailable as e:
+            if parts.once or not service.waits_for_queue or isinstance(e, QueueTooNew):
+                raise
+            if str(e) != said:
+                log.warning("waits for the queue: %s", e)
+            said = str(e)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_AGAIN):
+                await ending.asked.wait()
+    return False
+
+
 async def _serve(service: Service, parts: Parts) -> Stop:
     from mailvane.web.server import serve
 
@@ -120,13 +142,6 @@ async def _serve(service: Service, parts: Parts) -> Stop:
     where += [running.socket_path] if running.socket_path else []
     log.info("ready: %s, process %d, listens on %s", parts.command, os.getpid(), " and ".join(where) or "nothing")
     return running.stop
-
-
-async def _look_at_the_configuration(service: Service) -> None:
-    """For a process that does not deliver: what it tells of the configuration is true, and the last good one kept."""
-    while service.plans is not None:
-        service.plans.look()
-        await asyncio.sleep(1.0)
 
 
 async def _broken(service: Service) -> None:
@@ -145,7 +160,8 @@ def _outcome(service: Service, delivery: "asyncio.Task[None] | None", parts: Par
             log.error("delivery has ended: %s", error)
             return 1
         if error is not None:
-            log.error("delivery has ended", exc_info=error)
+            told = isinstance(error, MailvaneError)
+            log.error("delivery has ended%s", f": {error}" if told else "", exc_info=None if told else error)
             return 1
         if parts.once and service.plans is not None and service.plans.state.kind == "none":
             return 1  # told when it was read

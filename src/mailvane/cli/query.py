@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mailvane.cli.border import WrongUsage
@@ -15,7 +15,32 @@ _SECONDS: Mapping[str, int] = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_4
 
 
 def query_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+    """Adds the options of what looks at the queue, and at delivered events that are kept."""
+    _arguments(parser, tuple(EventState))
+    delivered_arguments(parser)
+
+
+def queue_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of what acts on events in the queue."""
+    _arguments(parser, tuple(s for s in EventState if s is not EventState.DELIVERED))
+
+
+def kept_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of what acts on delivered events that are kept."""
+    _arguments(parser, ())
+    delivered_arguments(parser)
+
+
+def delivered_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what is known of delivered events alone."""
+    group = parser.add_argument_group(
+        "which delivered events", "those that keep_delivered keeps; other ones never match"
+    )
+    group.add_argument("--delivered-since", metavar="TIME", help="delivered then or later")
+    group.add_argument("--delivered-until", metavar="TIME", help="delivered before that")
+
+
+def _arguments(parser: argparse.ArgumentParser, states: Sequence[EventState]) -> None:
     group = parser.add_argument_group(
         "which events",
         "All given conditions must hold. TIME: 2026-11-24, 2026-11-24T10:30, seconds since 1970, or 2h ago: 2h",
@@ -26,7 +51,8 @@ def query_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--list", default="", metavar="LISTID", help="the mailing list")
     group.add_argument("--since", metavar="TIME", help="event_time is that or later")
     group.add_argument("--until", metavar="TIME", help="event_time is before that")
-    group.add_argument("--state", choices=[str(s) for s in EventState], help="where the event stands")
+    if states:
+        group.add_argument("--state", choices=[str(s) for s in states], help="where the event stands")
     group.add_argument("--destination", default="", metavar="NAME", help="as events status names it; __legacy__: any")
     group.add_argument("--all", action="store_true", help="everything")
 
@@ -53,8 +79,10 @@ def query_of(args: argparse.Namespace, now: float) -> Query:
         list=args.list,
         since=_time(args.since, "--since", now),
         until=_time(args.until, "--until", now),
-        state=EventState(args.state) if args.state else None,
+        state=EventState(args.state) if getattr(args, "state", None) else None,
         destination=args.destination,
+        delivered_since=_time(getattr(args, "delivered_since", None), "--delivered-since", now),
+        delivered_until=_time(getattr(args, "delivered_until", None), "--delivered-until", now),
     )
 
 

@@ -79,7 +79,8 @@ RUN = Spec(
     "delivers by control/event_processor.json. The configuration is read again when it changes. Logs go to "
     "standard error.\n\n"
     "SIGTERM or Ctrl-C end it within 10 seconds with nothing lost; twice: at once. Only one process at a time "
-    "has the queue of a home: a second one is refused with the first one's name.",
+    "has the queue of a home: a second one is refused with the first one's name. Of those on one queue in PostgreSQL "
+    "one delivers; the others record and stand by.",
     examples=[
         ("mailvane run --home /var/lib/mailvane", "what a service manager starts"),
         ("mailvane run --only web", "records, and delivers nothing"),

@@ -1,8 +1,9 @@
-"""The queue as a command sees it: by the process that owns it if one answers, else by reading its file.
+"""The queue as a command sees it: by the process of this home that delivers if there is one, else by reading it.
 
-Reading needs no lock. A process that owns the queue knows more: what is in flight, how its destinations are.
+Reading needs no lock. A process that delivers knows more: what is in flight, how its destinations are.
 """
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -10,16 +11,16 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from mailvane.cli.queue_access import inspection, plan_now, reading
+from mailvane.cli.queue_access import QueueReader, inspection, plan_in_force, plan_now, reading, who_delivers
 from mailvane.configuration.places import places_of
 from mailvane.configuration.settings import Settings
+from mailvane.errors import QueueUnavailable
 from mailvane.operations.inspection import PAGE, Inspection, Query, Shown
+from mailvane.operations.parts import Act, Acted, would
 from mailvane.operations.routes import routes_of
 from mailvane.operations.status import Status, status
-from mailvane.processor.plan import Plan
 from mailvane.queue.contract import Books
-from mailvane.queue.reading import SQLiteReader
-from mailvane.queue.remote import NobodyThere, OwnerClient
+from mailvane.queue.remote import NobodyThere, NotThere, OwnerClient
 from mailvane.recording.switches import Switches
 
 
@@ -28,13 +29,17 @@ class View(Protocol):
 
     def status(self, now: float) -> Status: ...
 
-    def select(self, query: Query, limit: int | None) -> Iterator[dict[str, object]]:
-        """The legacy objects plus `state`, in the order of ids."""
+    def select(self, query: Query, limit: int | None, after: int = 0) -> Iterator[dict[str, object]]:
+        """The legacy objects plus `state`, in the order of ids, above `after`."""
         ...
 
     def count(self, query: Query) -> int: ...
 
     def show(self, event_id: int) -> Shown | None: ...
+
+    def would(self, act: Act, query: Query) -> int:
+        """To how many events an act would be done now."""
+        ...
 
 
 @contextmanager
@@ -42,15 +47,29 @@ def viewing(settings: Settings) -> Generator[View, None, None]:
     """The view that there is. Raises QueueUnavailable."""
     client = OwnerClient(places_of(settings).socket)
     try:
-        try:
-            client.request("GET", "/healthz")
-        except NobodyThere:
+        if _asked_of_process(settings, client):
+            yield _ByOwner(client)
+        else:
             with reading(settings) as reader:
                 yield _Direct(settings, reader)
-        else:
-            yield _ByOwner(client)
     finally:
         client.close()
+
+
+def _asked_of_process(settings: Settings, client: OwnerClient) -> bool:
+    """Whether the process of this home is the one to ask: it owns the queue; of one in PostgreSQL, it delivers."""
+    try:
+        if settings.queue_url is None:
+            client.request("GET", "/healthz")
+            return True
+        report = msgspec.json.decode(client.request("GET", "/v1/status"), type=Status)
+    except NobodyThere:
+        return False
+    except QueueUnavailable:
+        if settings.queue_url is None:
+            raise
+        return False  # it stands by, or waits for its server: we see for ourselves
+    return report.queue.in_flight is not None
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -69,15 +88,15 @@ class _ByOwner:
     def status(self, now: float) -> Status:
         return msgspec.json.decode(self._client.request("GET", "/v1/status"), type=Status)
 
-    def select(self, query: Query, limit: int | None) -> Iterator[dict[str, object]]:
-        after: int | None = 0
+    def select(self, query: Query, limit: int | None, after: int = 0) -> Iterator[dict[str, object]]:
+        following: int | None = after
         left = limit
-        while after is not None and left != 0:
+        while following is not None and left != 0:
             size = PAGE if left is None else min(PAGE, left)
-            answer = self._client.request("GET", f"/v1/events?{_asked(query, after=str(after), limit=str(size))}")
+            answer = self._client.request("GET", f"/v1/events?{_asked(query, after=str(following), limit=str(size))}")
             page = msgspec.json.decode(answer, type=_Page)
             yield from page.events
-            after = page.next
+            following = page.next
             left = None if left is None else left - len(page.events)
 
     def count(self, query: Query) -> int:
@@ -86,25 +105,32 @@ class _ByOwner:
         ).count
 
     def show(self, event_id: int) -> Shown | None:
-        if not self.count(Query(ids=[event_id])):
+        try:
+            return msgspec.json.decode(self._client.request("GET", f"/v1/events/{event_id}"), type=Shown)
+        except NotThere:
             return None
-        return msgspec.json.decode(self._client.request("GET", f"/v1/events/{event_id}"), type=Shown)
+
+    def would(self, act: Act, query: Query) -> int:
+        answer = self._client.request("POST", f"/v1/events/{act}?dry_run=true", msgspec.json.encode(query))
+        return msgspec.json.decode(answer, type=Acted).matched
 
 
 def _asked(query: Query, **more: str) -> str:
     asked = [*(("id", str(i)) for i in query.ids), *(("type", t) for t in query.types)]
     for name, value in (("email", query.email), ("list", query.list), ("destination", query.destination)):
         asked += [(name, value)] if value else []
-    for name, moment in (("since", query.since), ("until", query.until)):
+    for name in ("since", "until", "delivered_since", "delivered_until"):
+        moment: int | None = getattr(query, name)
         asked += [(name, str(moment))] if moment is not None else []
     asked += [("state", str(query.state))] if query.state else []
     return urlencode([*asked, *more.items()])
 
 
 class _Direct:
-    def __init__(self, settings: Settings, reader: SQLiteReader | None) -> None:
+    def __init__(self, settings: Settings, reader: QueueReader | None) -> None:
         self._settings = settings
         self._reader = reader
+        self._delivers = who_delivers(settings, reader)
 
     def status(self, now: float) -> Status:
         reader = self._reader
@@ -116,18 +142,18 @@ class _Direct:
             reader.oldest() if reader else None,
             reader.deferred() if reader else 0,
             now,
-            routes_of(reader, look.plan or Plan()),
+            routes_of(reader, plan_in_force(self._settings, reader, self._delivers)),
             look.state,
             problems=[*switches.problems, *look.warnings],
-            delivering=False,
+            stands_by=f"{self._delivers}, delivers" if self._delivers else "",
         )
 
     def _inspection(self) -> Inspection | None:
-        return inspection(self._settings, self._reader) if self._reader else None
+        return inspection(self._settings, self._reader, self._delivers) if self._reader else None
 
-    def select(self, query: Query, limit: int | None) -> Iterator[dict[str, object]]:
+    def select(self, query: Query, limit: int | None, after: int = 0) -> Iterator[dict[str, object]]:
         if (found := self._inspection()) is not None:
-            for seen in found.select(query, limit=limit):
+            for seen in found.select(query, after, limit):
                 yield seen.legacy()
 
     def count(self, query: Query) -> int:
@@ -137,3 +163,7 @@ class _Direct:
     def show(self, event_id: int) -> Shown | None:
         found = self._inspection()
         return found.show(event_id) if found else None
+
+    def would(self, act: Act, query: Query) -> int:
+        found = self._inspection()
+        return would(act, query, found, int(time.time() * 1000)) if found else 0

@@ -35,7 +35,9 @@ def checked(name: Word, words: tuple[Word, ...]) -> tuple[Word, ...]:
         raise Wrong(words[1], f"found a second value, {wanted}")
     if empty := next((w for w in words if not w.text), None):
         raise Wrong(empty, f"found an empty value, {wanted}")
-    if name.text != "api_token" and (reference := next((w for w in words if is_reference(w.text)), None)):
+    if name.text not in {"api_token", "queue"} and (
+        reference := next((w for w in words if is_reference(w.text)), None)
+    ):
         raise Wrong(reference, f'"{known.name}" takes no reference (@file:, @env:), {wanted}')
     if bad := next((w for w in words if not w.text.isprintable()), None):
         raise Wrong(bad, f"found control characters in the value, {wanted}")
@@ -48,20 +50,42 @@ def server_id(value: Word) -> str:
     return value.text
 
 
-def queue_file(value: Word) -> str:
-    return sqlite_file(value.text, lambda why: Wrong(value, why))
+def queue(value: Word, home: Path) -> Path | Secret:
+    """The file of a queue in SQLite, or the URL of one in PostgreSQL, which may be a reference."""
+    return queue_in(value.text, home, lambda why: Wrong(value, why))
 
 
-def sqlite_file(url: str, wrong: Callable[[str], Exception]) -> str:
-    """The file that a queue's URL names; `wrong` makes the error of a reason."""
+def queue_in(url: str, home: Path, wrong: Callable[[str], Exception]) -> Path | Secret:
+    """As `queue`; `wrong` makes the error of a reason."""
+    if url.startswith("@"):
+        return Secret(_reference(url, home, wrong))
     scheme, colon, file = url.partition(":")
     if scheme in {"postgresql", "postgres"}:
-        raise wrong("queues in PostgreSQL are not there yet, wanted sqlite:FILE")
+        # Only now: the driver takes longer to load than most commands take.
+        from mailvane.queue.postgresql.address import parse_address
+        from mailvane.queue.postgresql.errors import BadAddress
+
+        try:
+            parse_address(url)
+        except BadAddress as error:
+            raise wrong(str(error)) from None
+        return Secret(url)
     if scheme != "sqlite" or not colon:
-        raise wrong("found no queue that is known, wanted sqlite:FILE")
+        raise wrong("found no queue that is known, wanted sqlite:FILE or postgresql://USER@HOST/DATABASE")
     if not file or file.startswith(("//", ":")) or "?" in file:
         raise wrong("found no path of a file after sqlite:, wanted sqlite:FILE or sqlite:/PATH/FILE")
-    return file
+    return home / file
+
+
+def _reference(given: str, home: Path, wrong: Callable[[str], Exception]) -> str:
+    """A reference, its path absolute."""
+    if given == "@file:":
+        raise wrong("found no path after @file:, wanted @file:PATH")
+    if path := reference_path(given):
+        return f"@file:{home / path}"
+    if given == "@env:" or not is_reference(given):
+        raise wrong("found no reference after @, wanted @file:PATH or @env:NAME")
+    return given
 
 
 def http_listen(value: Word) -> Listen:
@@ -72,16 +96,11 @@ def http_listen(value: Word) -> Listen:
 
 
 def api_token(value: Word, home: Path) -> Secret:
-    given = value.text
-    if path := reference_path(given):
-        if given == "@file:":
-            raise Wrong(value, "found no path after @file:, wanted @file:PATH")
-        given = f"@file:{home / path}"
-    elif given == "@env:" or (given.startswith("@") and not is_reference(given)):
-        raise Wrong(value, "found no reference after @, wanted @file:PATH or @env:NAME")
-    elif not all("!" <= c <= "~" for c in given):
+    if value.text.startswith("@"):
+        return Secret(_reference(value.text, home, lambda why: Wrong(value, why)))
+    if not all("!" <= c <= "~" for c in value.text):
         raise Wrong(value, "a token may have printable ASCII characters only, and no spaces")
-    return Secret(given)
+    return Secret(value.text)
 
 
 def destination_networks(value: Word) -> Literal["any", "public"]:
@@ -110,6 +129,21 @@ def _network_hint(text: str) -> str:
         return f"wanted the network without an address in it: {ipaddress.ip_network(text, strict=False)}"
     except ValueError:
         return "wanted a network such as 10.0.0.0/8 or fd00::/8"
+
+
+_DURATION = re.compile(r"([0-9]{1,9})(s|min|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+LONGEST = 10 * 365 * 86_400
+"""Seconds, of a duration."""
+
+
+def duration(value: Word) -> int:
+    """Seconds."""
+    found = _DURATION.fullmatch(value.text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if (found is None and value.text != "0") or seconds > LONGEST:
+        raise Wrong(value, f"found {quoted(value.text)}, wanted 0 or up to ten years, such as 30min, 12h, 7d, 4w")
+    return seconds
 
 
 def bounce_text_length(value: Word) -> int:

@@ -23,7 +23,10 @@ DIRECTIVES = {
     for d in (
         Directive("server_id", "NAME", "the host name", "what this server is called in the events it records"),
         Directive(
-            "queue", "URL", "sqlite:queue.db", "where events wait: sqlite:FILE, relative to home (postgresql://… comes)"
+            "queue",
+            "URL",
+            "sqlite:queue.db",
+            "where events wait: sqlite:FILE, relative to home, or postgresql://USER@HOST/DATABASE",
         ),
         Directive("control_directory", "DIR", "control", "where event_processor.json and the control files are"),
         Directive(
@@ -61,7 +64,13 @@ DIRECTIVES = {
             "names a network too, the narrower one wins, of two alike this one",
         ),
         Directive("bounce_text_length", "N", "1000", "characters to which bounce_text is cut"),
-        Directive("keep_delivered", "DURATION", "0", "how long delivered events are kept", later=True),
+        Directive(
+            "keep_delivered",
+            "DURATION",
+            "0",
+            "how long delivered events are kept, with their failed attempts, for events show and events replay: 0, or "
+            "such as 30min, 12h, 7d. Each is then written twice",
+        ),
         Directive("public_url", "URL", "none", "where links lead", later=True),
         Directive("trusted_proxy", "CIDR", "none", "proxies whose word on the client is taken", later=True),
         Directive("bounce_address", "LOCAL@DOMAIN", "none", "return path of mail", later=True),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailvane.configuration.directive_values import sqlite_file
+from mailvane.configuration.directive_values import queue_in
 from mailvane.configuration.directives import commented_file
 from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE
 from mailvane.errors import HomeMissing, MailvaneError
@@ -76,7 +76,7 @@ def init(home: Path, queue_url: str = "") -> Initialized:
     """
     home = home.absolute()
     if queue_url:
-        sqlite_file(queue_url, lambda why: MailvaneError(f"--queue: {why}"))
+        queue_in(queue_url, home, lambda why: MailvaneError(f"--queue: {why}"))
     try:
         if (home / SETTINGS_FILE).exists():
             return Initialized(home, made=False)

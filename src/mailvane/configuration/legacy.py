@@ -10,13 +10,26 @@ from pathlib import Path
 from typing import TypeVar
 
 from mailvane.configuration import legacy_values as values
-from mailvane.configuration.legacy_keys import ANY_DESTINATION, FILE, MATCHES, RULE, Key, Keys, home_of, keys_of
+from mailvane.configuration.legacy_keys import (
+    ANY_DESTINATION,
+    FILE,
+    LOGFILE,
+    MATCHES,
+    RULE,
+    Key,
+    Keys,
+    home_of,
+    keys_of,
+)
 from mailvane.configuration.mistakes import Broken, Mistake, nearest, quoted
 from mailvane.configuration.positions import Array, Member, Node, Object, parse
 from mailvane.configuration.route_names import named
 from mailvane.configuration.secrets import Resolve, SecretMissing, is_reference, reference_path, resolve_secret
 from mailvane.configuration.text import Place, decode, readable
-from mailvane.destinations.contract import HttpPost
+from mailvane.destinations.contract import Database, HttpPost, LogFile, SqlStatement
+from mailvane.destinations.dsn import database_of
+from mailvane.destinations.placeholders import BadStatement, parse_statement
+from mailvane.destinations.sql_driver import missing_driver
 from mailvane.processor.plan import Drop, Leave, Match, Plan, Target
 
 T = TypeVar("T")
@@ -63,6 +76,7 @@ class _Reading:
         # What stands at the top holds for every HTTP endpoint; "url" is filled in below.
         post = HttpPost(url="", json=False)
         rules: list[tuple[Key, Member]] = []
+        logfile: LogFile | None = None
         for key, member in members:
             if key.kind == "mode":
                 self._read(values.mode, key, member.value)
@@ -74,11 +88,34 @@ class _Reading:
                 post = replace(post, user_agent=self._read(self._user_agent, key, member.value) or "")
             elif key.kind == "rules":
                 rules.append((key, member))
+            elif key.kind == "logfile":
+                logfile = self._logfile(key, member.value)
         if not {key.name for key, _ in members} & {"event_destinations", "logfile"}:
             self._wrong(root.place, 'neither "event_destinations" nor "logfile" is here; one of them must be')
         # Read last, when all that holds for the endpoints is known.
         plans = [self._plan(key, member.value, post) for key, member in rules]
-        return plans[0] if plans else None
+        if plans:
+            return None if plans[0] is None else replace(plans[0], logfile=logfile)
+        # Alone it is a destination like any other.
+        return None if logfile is None else Plan(named([(MATCH_ALL, logfile)]))
+
+    def _logfile(self, key: Key, value: Node) -> LogFile | None:
+        if not isinstance(value, Object):
+            self._wrong(value.place, str(values.not_wanted(key, value)))
+            return None
+        logfile: LogFile | None = LogFile("")
+        for of, member in self._members(value, LOGFILE):
+            read = {"filename": self._filename, "rotate_bytes": values.rotate_bytes, "keep": values.keep}
+            if (found := self._read(read.get(of.kind, values.boolean), of, member.value)) is None:
+                logfile = None
+            elif logfile is not None:
+                logfile = replace(logfile, **{of.name: found})
+        return logfile if logfile and logfile.filename else None
+
+    def _filename(self, key: Key, node: Node) -> str:
+        filename = values.filename(key, node)
+        self._follow(key, filename, values.judge_filename)
+        return filename
 
     def _plan(self, key: Key, node: Node, post: HttpPost) -> Plan | None:
         if not isinstance(node, Array):
@@ -156,14 +193,74 @@ class _Reading:
             self._wrong(types[0].place, f'destinations of type "{kind.name}" are not there yet')
             return None
         url: str | None = None
-        for key, member in self._members(value, keys_of(kind) if kind else ANY_DESTINATION):
+        members = self._members(value, keys_of(kind) if kind else ANY_DESTINATION)
+        for key, member in members:
             if key.kind == "url":
                 url = self._read(self._url, key, member.value)
         if kind is None:
             return None
+        if any(key.name == "sql" for key in kind.keys):
+            return self._sql(kind.name, types[0].place, members)
         if kind.name == "http_post":
             return None if url is None else replace(post, url=url)
         return Drop() if kind.name == "drop_from_queue" else Leave()
+
+    def _sql(self, kind: str, place: Place, members: list[tuple[Key, Member]]) -> SqlStatement | None:
+        """A statement; `place` is that of its type."""
+        named = next((database for database in Database if database == kind), None)
+        read = {"dsn": self._dsn, "username": self._secret, "password": self._secret, "sql": values.text}
+        given: dict[str, str] = {}
+        places: dict[str, Place] = {}
+        bind: list[str] = []
+        before = len(self.mistakes)
+        for key, member in members:
+            if key.kind == "bind_list":
+                bind = self._bind_list(key, member.value)
+            elif key.kind in read and (found := self._read(read[key.kind], key, member.value)) is not None:
+                given[key.kind] = found
+            places[key.kind] = member.value.place
+        dsn, sql = given.get("dsn"), given.get("sql")
+        database = named or database_of(dsn or "")
+        if dsn and database is None:
+            self._wrong(place, f'with "db_dsn" by reference name the database by the type: {", ".join(Database)}')
+        elif dsn and not is_reference(dsn) and database is not (found_in := database_of(dsn)):
+            self._wrong(places["dsn"], f'"db_dsn" leads to {found_in}, and the type is "{kind}"')
+        elif database is not None and (why := missing_driver(database)):
+            self._wrong(place, why)
+        if dsn is None or sql is None or database is None:
+            return None
+        self._placeholders(sql, database, len(bind), places)
+        user, password = given.get("username", ""), given.get("password", "")
+        if len(self.mistakes) > before:
+            return None
+        return SqlStatement(database, dsn, sql, tuple(bind), user, password)
+
+    def _placeholders(self, sql: str, database: Database, bound: int, places: dict[str, Place]) -> None:
+        try:
+            wanted = parse_statement(sql, database).placeholders
+        except BadStatement as error:
+            self._wrong(places["sql"], f'"sql": {error}')
+            return
+        if wanted != bound:
+            what = f'"sql" has {wanted} placeholder{"s" * (wanted != 1)} (?) and "bind_list" {bound} name'
+            self._wrong(places.get("bind_list", places["sql"]), f"{what}{'s' * (bound != 1)}; each needs the other")
+
+    def _bind_list(self, key: Key, node: Node) -> list[str]:
+        if not isinstance(node, Array):
+            self._wrong(node.place, str(values.not_wanted(key, node)))
+            return []
+        # What could not be read counts all the same: the number of names is judged too.
+        return [self._read(values.field, key, item) or "" for item in node.items]
+
+    def _dsn(self, key: Key, node: Node) -> str:
+        dsn = values.dsn(key, node)
+        self._follow(key, dsn, values.judge_dsn)
+        return dsn
+
+    def _secret(self, key: Key, node: Node) -> str:
+        secret = values.secret(key, node)
+        self._follow(key, secret, lambda key, value: None)
+        return secret
 
     def _url(self, key: Key, node: Node) -> str:
         url = values.url(key, node)
@@ -217,5 +314,6 @@ class _Reading:
 
 def _hint(name: str, keys: Keys) -> str:
     home = home_of(name)
-    elsewhere = home in {FILE.name, RULE.name, MATCHES.name} or keys in (FILE, RULE, MATCHES)
+    places = (FILE, RULE, MATCHES, LOGFILE)
+    elsewhere = home in {keys.name for keys in places} or keys in places
     return f"it belongs into {home}" if home and home != keys.name and elsewhere else nearest(name, keys.names())

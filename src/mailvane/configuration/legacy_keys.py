@@ -5,7 +5,7 @@ from typing import Literal
 
 Kind = Literal[
     "mode", "boolean", "count", "header", "rules", "matches", "destination", "all", "types", "classes", "type", "url",
-    "later",
+    "logfile", "filename", "rotate_bytes", "keep", "dsn", "username", "password", "sql", "bind_list", "later",
 ]  # fmt: skip
 """How a value is read; see `mailvane.configuration.legacy`."""
 
@@ -77,10 +77,33 @@ FILE = Keys(
         ),
         Key(
             "logfile",
-            "later",
+            "logfile",
             "an object",
-            "a file to which every event that is delivered or dropped is written too; not there yet",
+            "a file to which every event that is delivered or dropped is written too, one JSON object a line; with no "
+            "`event_destinations` beside it events are written there and removed",
         ),
+    ),
+)
+
+LOGFILE = Keys(
+    '"logfile"',
+    (
+        Key(
+            "filename",
+            "filename",
+            "the absolute path of a file",
+            "where it is; or `@file:/PATH` or `@env:NAME`, which lead to it",
+            required=True,
+        ),
+        Key(
+            "rotate_bytes",
+            "rotate_bytes",
+            "0, or a whole number from 1048576 (1 MiB)",
+            "the file is moved aside before it has more bytes; 0 or absent: never",
+        ),
+        Key("rotate_daily", "boolean", "true or false", "the file is moved aside when a day (UTC) is over"),
+        Key("keep", "keep", "a whole number from 1", "how many older files stay; default 7"),
+        Key("compress", "boolean", "true or false", "whether older files are compressed (gzip); default true"),
     ),
 )
 
@@ -109,8 +132,22 @@ MATCHES = Keys(
 TYPE = Key("type", "type", "a string", "one of the types below", required=True)
 
 _SQL = (
-    *(Key(name, "later", "a string", "not there yet") for name in ("db_dsn", "db_username", "db_password", "sql")),
-    Key("bind_list", "later", "an array of strings", "not there yet"),
+    Key(
+        "db_dsn",
+        "dsn",
+        "a string",
+        "the database, as a URL or a Perl DBI string, or a reference to it as for `url`",
+        required=True,
+    ),
+    Key("db_username", "username", "a string", "who logs in, or a reference; before a user in `db_dsn`"),
+    Key("db_password", "password", "a string", "the password, or a reference; before one in `db_dsn`"),
+    Key("sql", "sql", "a string", "the statement, with a `?` for each value", required=True),
+    Key(
+        "bind_list",
+        "bind_list",
+        "an array of strings",
+        "the names of the fields that stand for the `?`, in their order; `id` and `event_unique_id` too",
+    ),
 )
 
 DESTINATIONS = {
@@ -131,11 +168,11 @@ DESTINATIONS = {
         ),
         DestinationType("drop_from_queue", "removes the event"),
         DestinationType("leave_in_queue", "keeps the event in the queue"),
-        DestinationType("custom_sql", "runs a statement for each event", _SQL, later=True),
-        DestinationType("mysql", "as custom_sql", _SQL, later=True),
-        DestinationType("postgresql", "as custom_sql", _SQL, later=True),
-        DestinationType("mssql", "as custom_sql", _SQL, later=True),
-        DestinationType("sqlite", "as custom_sql", _SQL, later=True),
+        DestinationType("custom_sql", "runs a statement for each event, in the database that `db_dsn` names", _SQL),
+        DestinationType("mysql", "as custom_sql, in MySQL or MariaDB", _SQL),
+        DestinationType("postgresql", "as custom_sql, in PostgreSQL", _SQL),
+        DestinationType("mssql", "as custom_sql, in SQL Server; needs mailvane[mssql]", _SQL),
+        DestinationType("sqlite", "as custom_sql, in SQLite", _SQL),
     )
 }
 
@@ -152,5 +189,5 @@ def keys_of(kind: DestinationType) -> Keys:
 
 def home_of(name: str) -> str | None:
     """In which object a key belongs that was found elsewhere."""
-    places = (FILE, RULE, MATCHES, ANY_DESTINATION)
+    places = (FILE, RULE, MATCHES, LOGFILE, ANY_DESTINATION)
     return next((keys.name for keys in places if keys.get(name)), None)

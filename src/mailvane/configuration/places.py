@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from mailvane.configuration.home import existing_home
+from mailvane.configuration.secrets import Secret, SecretMissing
 from mailvane.configuration.settings import Settings, load_settings
+from mailvane.errors import QueueUnavailable
 from mailvane.queue.short import Places
 from mailvane.recording.session import Where
 
@@ -25,7 +27,17 @@ def places_of(settings: Settings) -> Places:
 
 def where_of(settings: Settings) -> Where:
     """What recording needs to know."""
-    return Where(places_of(settings), settings.control_directory, settings.server_id)
+    url = settings.queue_url
+    database = None if url is None else lambda: queue_url(url)
+    return Where(places_of(settings), settings.control_directory, settings.server_id, database)
+
+
+def queue_url(url: Secret) -> str:
+    """The URL of the queue in PostgreSQL, or what it refers to. Raises QueueUnavailable."""
+    try:
+        return url.read()
+    except SecretMissing as e:
+        raise QueueUnavailable(f"the queue is not known: {e}") from None
 
 
 def places_for_recording(home: str | os.PathLike[str] | None) -> Where:

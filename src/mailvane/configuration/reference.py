@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mailvane.configuration.directives import DIRECTIVES
-from mailvane.configuration.legacy_keys import DESTINATIONS, FILE, MATCHES, RULE, TYPE, Key
+from mailvane.configuration.legacy_keys import DESTINATIONS, FILE, LOGFILE, MATCHES, RULE, TYPE, DestinationType, Key
 
 _SECTION = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -29,7 +29,12 @@ def directives() -> str:
 
 
 def keys() -> str:
-    parts = (("At the top", FILE.keys), ("An event destination", RULE.keys), ("`matches`", MATCHES.keys))
+    parts = (
+        ("At the top", FILE.keys),
+        ("An event destination", RULE.keys),
+        ("`matches`", MATCHES.keys),
+        ("`logfile`", LOGFILE.keys),
+    )
     return "\n".join(f"{title}:\n\n{_keys(of)}" for title, of in parts)
 
 
@@ -37,12 +42,19 @@ def destinations() -> str:
     rows = [
         (
             f"`{d.name}`",
-            "" if d.later else ", ".join(f"`{k.name}`: {k.about}" for k in d.keys),
+            "" if d.later else _keys_in_a_cell(d),
             f"{d.about}; not there yet" if d.later else d.about,
         )
         for d in DESTINATIONS.values()
     ]
     return f"{_keys((TYPE,))}\n{_table(('type', 'keys', 'what it does'), rows)}"
+
+
+def _keys_in_a_cell(kind: DestinationType) -> str:
+    first = next(other for other in DESTINATIONS.values() if other.keys == kind.keys)
+    if first is not kind and kind.keys:
+        return f"those of `{first.name}`"
+    return ", ".join(f"`{k.name}`: {k.about}" for k in kind.keys)
 
 
 def _keys(of: Iterable[Key]) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 
 from mailvane.configuration.masking import mask_url
-from mailvane.destinations.contract import HttpPost
+from mailvane.configuration.secrets import is_reference
+from mailvane.destinations.contract import HttpPost, LogFile, SqlStatement
+from mailvane.destinations.dsn import parse_dsn
 from mailvane.destinations.texts import clean
 from mailvane.processor.plan import Drop, Match, Route, Target
 
@@ -33,6 +35,11 @@ def named(rules: Sequence[tuple[Match, Target]]) -> tuple[Route, ...]:
 def _shown(target: Target) -> str:
     if isinstance(target, HttpPost):
         return f"http_post {mask_url(target.url)}"
+    if isinstance(target, SqlStatement):
+        where = target.dsn if is_reference(target.dsn) else parse_dsn(target.dsn).shown
+        return f"{target.database} {where}"
+    if isinstance(target, LogFile):
+        return f"logfile {target.filename}"
     return "drop_from_queue" if isinstance(target, Drop) else "leave_in_queue"
 
 

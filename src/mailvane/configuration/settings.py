@@ -28,7 +28,10 @@ class Settings:
     home: Path
     server_id: str
     queue_file: Path
+    """The queue in SQLite; not used where there is a `queue_url`."""
     control_directory: Path
+    queue_url: Secret | None = None
+    """The queue in PostgreSQL."""
     http_listen: Listen = USUAL
     api_token: Secret | None = None
     tls_ca_file: Path | None = None
@@ -36,6 +39,8 @@ class Settings:
     allow_networks: tuple[values.Network, ...] = ()
     deny_networks: tuple[values.Network, ...] = ()
     bounce_text_length: int = 1_000
+    keep_delivered: int = 0
+    """Seconds."""
     ignored: tuple[str, ...] = ()
 
     @property
@@ -129,9 +134,15 @@ class _Reading:
         return not known.later and not block
 
 
+def _with_queue(settings: Settings, queue: Path | Secret) -> Settings:
+    if isinstance(queue, Path):
+        return replace(settings, queue_file=queue, queue_url=None)
+    return replace(settings, queue_url=queue)
+
+
 _READERS: dict[str, Callable[[Settings, tuple[Word, ...]], Settings]] = {
     "server_id": lambda s, v: replace(s, server_id=values.server_id(v[0])),
-    "queue": lambda s, v: replace(s, queue_file=s.home / values.queue_file(v[0])),
+    "queue": lambda s, v: _with_queue(s, values.queue(v[0], s.home)),
     "control_directory": lambda s, v: replace(s, control_directory=s.home / v[0].text),
     "http_listen": lambda s, v: replace(s, http_listen=values.http_listen(v[0])),
     "api_token": lambda s, v: replace(s, api_token=values.api_token(v[0], s.home)),
@@ -140,4 +151,5 @@ _READERS: dict[str, Callable[[Settings, tuple[Word, ...]], Settings]] = {
     "allow_network": lambda s, v: replace(s, allow_networks=(*s.allow_networks, *values.networks(v))),
     "deny_network": lambda s, v: replace(s, deny_networks=(*s.deny_networks, *values.networks(v))),
     "bounce_text_length": lambda s, v: replace(s, bounce_text_length=values.bounce_text_length(v[0])),
+    "keep_delivered": lambda s, v: replace(s, keep_delivered=values.duration(v[0])),
 }

@@ -8,7 +8,7 @@ import msgspec
 from mailvane.errors import EventRejected
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.local import SQLiteQueue
+from mailvane.operations.queues import ProcessQueue
 from mailvane.recording.intake import Intake
 
 
@@ -37,7 +37,7 @@ class Acknowledged:
 
 
 async def record_all(
-    intake: Intake, queue: SQLiteQueue, events: Sequence[Event | EventRejected], token: str = ""
+    intake: Intake, queue: ProcessQueue, events: Sequence[Event | EventRejected], token: str = ""
 ) -> list[Acknowledged]:
     """Records events that were parsed; an EventRejected stands for one that could not be.
 

@@ -100,7 +100,11 @@ def disk(settings: Settings) -> Iterator[Finding]:
     folder = os.path.dirname(database)
     room = os.statvfs(folder)
     free, share = room.f_bavail * room.f_frsize, room.f_bavail / max(1, room.f_blocks)
-    found = f"{free / 1024**2:,.0f} MiB free where the queue is ({share:.0%})"
+    where = "where the queue is" if settings.queue_url is None else f"in {folder}"
+    found = f"{free / 1024**2:,.0f} MiB free {where} ({share:.0%})"
+    if settings.queue_url is not None:  # nothing but the lock and log files stands there
+        yield ok("disk", found)
+        return
     if free < 2 * ballast.size():
         yield wrong("disk", found, f"make room in {folder}: recording stops when it is full")
     elif free < LITTLE_ROOM:

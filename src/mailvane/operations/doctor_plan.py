@@ -1,17 +1,23 @@
 """What `mailvane doctor` looks at of where events go: configuration, switches, certificates, endpoints."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from mailvane.configuration.masking import mask_url
-from mailvane.configuration.places import places_of
+from mailvane.configuration.places import places_of, queue_url
 from mailvane.configuration.secrets import SecretMissing, is_reference, resolve_secret
 from mailvane.configuration.settings import Settings
 from mailvane.configuration.watch import LegacyFile, Look
 from mailvane.destinations.addresses import Policy, SystemResolver
-from mailvane.destinations.contract import HttpPost
-from mailvane.destinations.http_request import Endpoint, endpoint
+from mailvane.destinations.contract import HttpPost, LogFile, SqlStatement
+from mailvane.destinations.dsn import BadDsn, parse_dsn
+from mailvane.destinations.http_request import endpoint
+from mailvane.destinations.logfile_file import look
+from mailvane.destinations.sql_driver import missing_driver
 from mailvane.destinations.tls import client_context
+from mailvane.errors import QueueUnavailable
 from mailvane.operations.findings import Finding, note, ok, wrong
 from mailvane.queue.reading import kept_value
 from mailvane.recording.switches import Switches
@@ -20,6 +26,13 @@ RESOLVES_WITHIN = 5.0
 
 
 def _kept(settings: Settings, name: str) -> str | None:
+    if settings.queue_url is not None:
+        from mailvane.queue.postgresql.rows import PostgreSQLRows  # a driver that not everybody needs
+
+        with contextlib.suppress(QueueUnavailable):  # what is the matter is told of the queue
+            with PostgreSQLRows(queue_url(settings.queue_url), "mailvane doctor", make=False) as rows:
+                return rows.kept(name)
+        return None
     return kept_value(places_of(settings).database, name)
 
 
@@ -60,6 +73,24 @@ def _targets(settings: Settings) -> list[HttpPost]:
     return list(dict.fromkeys(r.target for r in plan.routes if isinstance(r.target, HttpPost))) if plan else []
 
 
+def log_files(settings: Settings) -> Iterator[Finding]:
+    """Whether the log file of the plan can be written, as far as can be seen without touching it."""
+    plan = _look(settings).plan
+    for target in [] if plan is None else [plan.logfile, *(route.target for route in plan.routes)]:
+        if not isinstance(target, LogFile):
+            continue
+        try:
+            path = resolve_secret(target.filename)
+        except SecretMissing as error:
+            yield wrong("log file", str(error), "correct event_processor.json, or what it refers to")
+            continue
+        if why := look(path):
+            advice = "see what it says; what was delivered waits for it, and nothing new is attempted"
+            yield wrong("log file", f"{path} {why}", advice if plan and plan.logfile else "see what it says")
+        else:
+            yield ok("log file", path)
+
+
 def certificates(settings: Settings) -> Iterator[Finding]:
     """Whom TLS trusts."""
     file = settings.tls_ca_file
@@ -88,24 +119,51 @@ def endpoints(settings: Settings) -> Iterator[Finding]:
         except (SecretMissing, ValueError) as error:
             yield wrong("endpoint", f"{shown}: {error}", "correct event_processor.json, or what it refers to")
             continue
-        yield asyncio.run(_reach(to, shown, policy))
+        yield asyncio.run(_reach("endpoint", to.host, to.port, shown, policy))
 
 
-async def _reach(to: Endpoint, shown: str, policy: Policy) -> Finding:
+def databases(settings: Settings) -> Iterator[Finding]:
+    """Whether the databases' names resolve, to addresses that may be reached, and drivers are installed. Nobody logs
+    in."""
+    policy = Policy(settings.destination_networks, settings.allow_networks, settings.deny_networks)
+    plan = _look(settings).plan
+    for target in dict.fromkeys(route.target for route in plan.routes) if plan else ():
+        if not isinstance(target, SqlStatement):
+            continue
+        try:
+            resolve_secret(target.username)
+            resolve_secret(target.password)
+            dsn = parse_dsn(resolve_secret(target.dsn))
+        except (SecretMissing, BadDsn) as error:
+            yield wrong("database", str(error), "correct event_processor.json, or what it refers to")
+            continue
+        shown = f"{dsn.database} {target.dsn if is_reference(target.dsn) else dsn.shown}"
+        if why := missing_driver(dsn.database):
+            yield wrong("database", f"{shown}: {why}", "install it where mailvane is installed")
+        elif dsn.host:
+            yield asyncio.run(_reach("database", dsn.host, dsn.port, shown, policy))
+        elif Path(dsn.socket or dsn.name).exists():
+            yield ok("database", shown)
+        else:
+            yield wrong("database", f"{shown}: it is not there", "start it, or correct db_dsn")
+
+
+async def _reach(what: str, host: str, port: int, shown: str, policy: Policy) -> Finding:
     try:
         async with asyncio.timeout(RESOLVES_WITHIN):
-            addresses = await SystemResolver().resolve(to.host, to.port)
+            addresses = await SystemResolver().resolve(host, port)
     except TimeoutError:
         return wrong(
-            "endpoint", f"{shown}: the name server did not answer in {RESOLVES_WITHIN:.0f} s", "look at the resolver"
+            what, f"{shown}: the name server did not answer in {RESOLVES_WITHIN:.0f} s", "look at the resolver"
         )
     except OSError as error:
         return wrong(
-            "endpoint", f"{shown}: the name does not resolve: {error.strerror or error}", "correct it, or the resolver"
+            what, f"{shown}: the name does not resolve: {error.strerror or error}", "correct it, or the resolver"
         )
-    judged = {address: policy.judge(address, to.port) for address in dict.fromkeys(addresses)}
+    of_http = port if what == "endpoint" else None
+    judged = {address: policy.judge(address, of_http) for address in dict.fromkeys(addresses)}
     allowed = [address for address, reason in judged.items() if reason is None]
     reasons = "; ".join(reason for reason in judged.values() if reason)
     if not allowed:
-        return wrong("endpoint", f"{shown}: {reasons}", "see destination_networks and allow_network in mailvane.conf")
-    return ok("endpoint", f"{shown}: {', '.join(allowed)}" + (f" (not: {reasons})" if reasons else ""))
+        return wrong(what, f"{shown}: {reasons}", "see destination_networks and allow_network in mailvane.conf")
+    return ok(what, f"{shown}: {', '.join(allowed)}" + (f" (not: {reasons})" if reasons else ""))

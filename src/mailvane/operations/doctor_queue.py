@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Protocol
 
 import apsw
 
@@ -12,11 +13,12 @@ from mailvane.configuration.places import places_of
 from mailvane.configuration.settings import Settings
 from mailvane.errors import QueueUnavailable
 from mailvane.operations.findings import Finding, note, ok, wrong
-from mailvane.queue.contract import Books, Filter
+from mailvane.queue.contract import Books, Filter, Listed
 from mailvane.queue.migrate import newest, refuse_newer, schema_version
 from mailvane.queue.ownership import Lock, describe
 from mailvane.queue.reading import SQLiteReader
 from mailvane.queue.remote import NobodyThere, OwnerClient
+from mailvane.queue.sqlite_errors import refuse_emptied
 from mailvane.queue.statements import statements
 
 BIG_LOG = 64 * 1024 * 1024
@@ -45,15 +47,16 @@ def owner(settings: Settings) -> Iterator[Finding]:
         return
     finally:
         client.close()
-    yield from _readiness(OwnerClient(places.socket, timeout=ANSWERS_WITHIN), holder)
+    yield from readiness(OwnerClient(places.socket, timeout=ANSWERS_WITHIN), f"the queue belongs to {holder}, which")
 
 
-def _readiness(client: OwnerClient, holder: str) -> Iterator[Finding]:
+def readiness(client: OwnerClient, who: str) -> Iterator[Finding]:
+    """Whether a process takes events."""
     try:
         client.request("GET", "/readyz")
-        yield ok("owner", f"the queue belongs to {holder}, which answers and takes events")
+        yield ok("owner", f"{who} answers and takes events")
     except QueueUnavailable as error:
-        yield wrong("owner", f"the queue belongs to {holder}, which takes no events: {error}", "see what it says")
+        yield wrong("owner", f"{who} takes no events: {error}", "see what it says")
     finally:
         client.close()
 
@@ -87,6 +90,7 @@ def _exists(path: str) -> bool:
 def integrity(settings: Settings) -> Iterator[Finding]:
     """The file is sound, and the books balance with what is in it."""
     path = places_of(settings).database
+    refuse_emptied(path, os.path.exists(places_of(settings).ballast))
     if not _exists(path):
         yield ok("queue", f"{path} is not there yet; it is made with the first event")
         return
@@ -102,7 +106,9 @@ def integrity(settings: Settings) -> Iterator[Finding]:
         except apsw.Error as error:
             faults = [str(error)]
         if faults != ["ok"]:
-            advice = "stop mailvane, keep a copy of the file, see docs/queue.md (Backup); do not delete queue.db-wal"
+            advice = (
+                "stop mailvane, leave queue.db and queue.db-wal as they are: mailvane queue salvage copies what it can"
+            )
             yield wrong("queue", f"{path} is damaged: {'; '.join(faults)[:500]}", advice)
             return
         mode = str(db.pragma("journal_mode"))
@@ -178,11 +184,27 @@ def retries(settings: Settings) -> Iterator[Finding]:
     if not _exists(path):
         return
     with closing(SQLiteReader(path)) as reader:
-        waiting = reader.deferred()
-        if not waiting:
-            yield ok("retries", "no event waits for another try")
-            return
-        row = reader.select(Filter(deferred=True), 0, 1)[0]
+        yield from retries_in(reader)
+
+
+class Queued(Protocol):
+    """What is read of either queue."""
+
+    def deferred(self) -> int: ...
+
+    def last_id(self) -> int: ...
+
+    def select(self, which: Filter, after: int, limit: int, /) -> list[Listed]: ...
+
+
+def retries_in(reader: Queued) -> Iterator[Finding]:
+    """As `retries`."""
+    waiting = reader.deferred()
+    rows = reader.select(Filter(deferred=True), 0, 1)
+    if not waiting or not rows:
+        yield ok("retries", "no event waits for another try")
+        return
+    row = rows[0]
     advice = "look at the endpoint; mailvane events status, and events retry --all when it is back"
     found = f"{waiting:,} events wait for another try; of event {row.id} ({row.attempts} attempts): {row.error}"
     yield note("retries", found, advice)
@@ -190,14 +212,23 @@ def retries(settings: Settings) -> Iterator[Finding]:
 
 def clock(settings: Settings) -> Iterator[Finding]:
     """A wall clock that went back puts wrong times on events."""
-    now, path = time.time(), places_of(settings).database
+    path = places_of(settings).database
+    if _exists(path):
+        with closing(SQLiteReader(path)) as reader:
+            yield from clock_by(reader)
+    else:
+        yield from clock_by(None)
+
+
+def clock_by(reader: Queued | None) -> Iterator[Finding]:
+    """As `clock`, by a queue if there is one."""
+    now = time.time()
     told = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now))
     if now < 1_700_000_000:
         yield wrong("clock", f"it says {told}", "set it (timedatectl set-ntp true): events carry its time")
         return
-    if _exists(path):
-        with closing(SQLiteReader(path)) as reader:
-            last = reader.select(Filter(), max(0, reader.last_id() - 1), 1)
+    if reader is not None:
+        last = reader.select(Filter(), max(0, reader.last_id() - 1), 1)
         if last and last[0].recorded > (now + 60) * 1000:
             ahead = last[0].recorded / 1000 - now
             yield wrong(

@@ -4,13 +4,12 @@ from collections.abc import Collection
 
 import msgspec
 
-from mailvane.destinations.contract import HttpPost
-from mailvane.processor.plan import LEGACY, Plan
+from mailvane.operations.inspection import Rows
+from mailvane.processor.plan import LEGACY, Drop, Leave, Plan
 from mailvane.processor.routing import Router
 from mailvane.processor.run import RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.contract import Filter
-from mailvane.queue.reading import SQLiteReader
 
 PAUSED = "paused"
 """Under this name the queue keeps which destinations are paused."""
@@ -30,10 +29,10 @@ def with_paused(kept: str | None, names: Collection[str], pause: bool) -> str:
 
 def names_of(plan: Plan) -> list[str]:
     """The names of the destinations that something is sent to; two rules may lead to one."""
-    return list({r.target: r.name for r in plan.routes if isinstance(r.target, HttpPost)}.values())
+    return list({r.target: r.name for r in plan.routes if not isinstance(r.target, Drop | Leave)}.values())
 
 
-def routes_of(reader: SQLiteReader | None, plan: Plan) -> list[RouteStatus]:
+def routes_of(reader: Rows | None, plan: Plan) -> list[RouteStatus]:
     """How the destinations are."""
     router, paused = Router(plan), paused_in(reader.kept(PAUSED) if reader else None)
     deferred, errors = dict.fromkeys(names_of(plan), 0), dict[str, str]()

@@ -60,7 +60,8 @@ class ConfigReport(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The whole report. `trouble`: why nothing is recorded or delivered; `problems`: what else is strange."""
+    """The whole report. `trouble`: why nothing is recorded or delivered; `problems`: what else is strange; `stands_by`:
+    who delivers in the place of the process that is asked, or why that one waits for its turn."""
 
     destinations: list[DestinationReport]
     queue: QueueReport
@@ -68,6 +69,7 @@ class Status(msgspec.Struct, frozen=True):
     config: ConfigReport
     trouble: str = ""
     problems: list[str] = []
+    stands_by: str = ""
 
 
 def status(
@@ -79,11 +81,13 @@ def status(
     config: ConfigState,
     trouble: str = "",
     problems: Sequence[str] = (),
-    delivering: bool = True,
+    in_flight: int | None = None,
+    stands_by: str = "",
 ) -> Status:
     """Puts the report together.
 
-    `oldest` is as Queue.oldest gives it, `now` in seconds (wall clock); `delivering` is whether anybody does.
+    `oldest` is as Queue.oldest gives it, `now` in seconds (wall clock); `in_flight` is what is on its way in all, under
+    earlier plans too, None when nobody delivers.
     """
     age = None if oldest is None else max(0.0, round(now - oldest / 1000, 3))
     reports = [RouteReport(r.destination, str(r.state), r.last_error, r.deferred, r.in_flight) for r in routes]
@@ -98,11 +102,12 @@ def status(
     )
     return Status(
         destinations=[legacy],
-        queue=QueueReport(books.waiting, age, sum(r.in_flight for r in reports) if delivering else None),
+        queue=QueueReport(books.waiting, age, in_flight),
         books=BooksReport(books.recorded, books.delivered, books.dropped, books.deleted, books.waiting),
         config=ConfigReport(config.kind, config.since, config.report),
         trouble=trouble,
         problems=list(problems),
+        stands_by=stands_by,
     )
 
 

@@ -1,4 +1,7 @@
-"""Getting a queue for the life of a process: its lock, or the name of who has it."""
+"""Getting a queue for the life of a process: its lock, or the name of who has it.
+
+A queue in PostgreSQL is had by several processes; the lock is that of the home then: for who serves the socket in it.
+"""
 
 import asyncio
 
@@ -12,10 +15,15 @@ LOCK_WAIT = 5.0
 
 
 async def take_ownership(settings: Settings, command: str) -> Lock:
-    """The queue's lock, for the life of this process. Raises QueueOwned, naming who has it."""
+    """The queue's lock, for the life of this process. Raises QueueOwned, naming who has it.
+
+    Of a queue in PostgreSQL it is not held (`Lock.held`) if another process of this home has it.
+    """
     lock = Lock(places_of(settings).lock, command)
     try:
         if lock.take():
+            return lock
+        if settings.queue_url is not None:
             return lock
         holder = lock.holder()
         of_a_moment = holder is None or not holder.command.startswith("mailvane ")

@@ -16,7 +16,8 @@ What opens it:
 
 Attempts that were under way when it opened come in late; they neither open nor close it. Only the outcome of the probe
 does, and a late `Retry-After`, which lengthens the rest. An attempt that ended because the destination was closed by us
-says nothing about the endpoint and never counts.
+says nothing about the endpoint and never counts; a destination that refuses an event for what is in it works, so that
+this counts as a success.
 
 `TABLE` is the whole of it, `step` walks it, purely; `Circuit` adds the counting, and is cheap for a success on a
 healthy endpoint. Times are seconds on the monotonic clock.
@@ -175,6 +176,8 @@ class Circuit:
         rest = retry_after or 0.0 if failure in RESTS else 0.0
         if failure is Failure.CLOSED:
             return self._signal(Signal.PROBE_LOST, now) if event == self._probe else None
+        if failure is Failure.EVENT:  # who refuses one event is there, and judges it
+            return self.succeeded(event, now)
         if failure is Failure.GONE:
             return self._signal(Signal.GONE, now)
         if event == self._probe:

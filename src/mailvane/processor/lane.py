@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mailvane.clock import Chance, Clock
-from mailvane.destinations.contract import Destination, Failure, HttpPost, Outcome, Outgoing
+from mailvane.destinations.contract import Destination, Done, Failure, Outcome, Outgoing, Target
+from mailvane.processor.batches import BATCHES_AT_ONCE, Batches
 from mailvane.processor.circuit import Circuit, Health, State
 from mailvane.processor.concurrency import Limit
 from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held, sizes_of
@@ -23,6 +24,8 @@ from mailvane.queue.contract import Failed, Row
 
 WINDOW = 512
 """Rows that a lane has waiting in memory at most."""
+WINDOW_OF_BATCHES = 3
+"""So many batches of rows wait for a destination that takes batches: the next is full when one has ended."""
 DEFERRED_LIMIT = 10_000
 """Events of one destination that failed and wait, beyond which it takes nothing new."""
 ERROR_LENGTH = 500
@@ -49,7 +52,7 @@ class Lane:
     def __init__(
         self,
         name: str,
-        target: HttpPost,
+        target: Target,
         destination: Destination,
         held: Held,
         settler: Settler,
@@ -82,10 +85,16 @@ class Lane:
         self._leads_here: Callable[[Row], bool] = lambda row: leads_here(self, row)
         self._hungry = hungry
         self._changed = changed
-        self._told = self._done
-        """Made once: by it the destination knows what may be told together."""
         self._stopped = False
         self._allowed = 0
+        self._batches: Batches | None = None
+        self._most = WINDOW
+        if destination.batch_limit > 1:
+            self._most = max(WINDOW, WINDOW_OF_BATCHES * destination.batch_limit)
+            self.limit = Limit(BATCHES_AT_ONCE, BATCHES_AT_ONCE)
+            self._batches = Batches(destination, self.window, self.in_flight, self.limit, self._batch_done)
+        self._told: Done = self._done if self._batches is None else self._batches.answered
+        """Made once: by it the destination knows what may be told together."""
         self._allow()
 
     def _allow(self) -> None:
@@ -125,7 +134,7 @@ class Lane:
         """How many rows the lane would take now. Beside a window that is half full, none: a few at a time are dear."""
         if not self.open:
             return int(self.wants_probe)
-        window = min(WINDOW, max(16, self.share // 4))
+        window = min(self._most, max(16, self.share // 4))
         waiting = self.waiting
         if waiting * 2 > window or self.window.size * 2 > self.share_of_bytes:
             return 0
@@ -135,7 +144,7 @@ class Lane:
 
     def offer_fresh(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Takes events that were just recorded, as far as there is room; answers those that it has not taken."""
-        room = WINDOW - self.window.fresh
+        room = self._most - self.window.fresh
         return [*self._offer(rows[:room], fresh=True), *rows[room:]]
 
     def offer_old(self, rows: Sequence[Row]) -> Sequence[Row]:
@@ -178,6 +187,11 @@ class Lane:
         """Sends as much as may be on its way."""
         if not self.open:
             self._probe()
+            return
+        if self._batches is not None:
+            self._batches.send()
+            if self.window.stale:
+                self._changed()
             return
         if (room := self.limit.value - len(self.in_flight)) > 0:
             if rows := self.window.next(room):
@@ -231,7 +245,36 @@ class Lane:
         if self.window.waiting * 2 <= WINDOW:
             self._hungry(self)
 
-    def _failed(self, row: Row, outcome: Outcome, failure: Failure) -> None:
+    def _batch_done(self, sent: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        """As `_done`, for a part of a batch: concurrency is not found out, and many that failed alike are told once."""
+        told: tuple[Failure, str] | None = None
+        circuit, take = self.circuit, self.in_flight.pop
+        calm = circuit.calm
+        delivered: list[int] = []
+        seconds: list[float] = []
+        for event, outcome in zip(sent, outcomes, strict=True):
+            row = take(event.id)
+            if outcome.failure is not None:
+                alike = (outcome.failure, outcome.text)
+                self._failed(row, outcome, outcome.failure, len(sent) if alike != told else 0)
+                told, calm = alike, circuit.calm
+                continue
+            delivered.append(row.id)
+            seconds.append(outcome.seconds)
+            if row.attempts and self.deferred > 0:
+                self.deferred -= 1
+            if not calm and (health := circuit.succeeded(row.id, 0.0)) is not None:
+                self._health(health)
+        if delivered:
+            self.window.ended(delivered)
+            self._settler.delivered(delivered)
+            self._counts.delivered(seconds)
+        self.pump()
+        if self.window.waiting * 2 <= self._most:
+            self._hungry(self)
+
+    def _failed(self, row: Row, outcome: Outcome, failure: Failure, alike: int = 1) -> None:
+        """An attempt failed. `alike`: how many in its batch may have failed as this one; 0: told already."""
         now, wall = self._clock.monotonic(), self._clock.wall()
         self.window.ended((row.id,))
         if failure is Failure.CLOSED:  # says nothing: the event is where it was
@@ -247,12 +290,13 @@ class Lane:
             self.deferred += attempt == 1
         error = f"{failure}: {outcome.text}"[:ERROR_LENGTH]
         self.last_error = error
-        self._settler.failed(Failed(row.id, attempt, int((wall + delay) * 1000), error))
+        due = int((wall + delay) * 1000)
+        self._settler.failed(Failed(row.id, attempt, due, error, outcome.status, outcome.seconds))
         self._counts.failed(failure)
-        log.warning(
-            "event %d not delivered, attempt %d, %s: %s; next in %.0f s", row.id, attempt, self.name, error, delay
-        )
-        if self.limit.failed(failure):
+        if alike:
+            which = f"event {row.id}" if alike == 1 else f"event {row.id} and up to {alike - 1} more"
+            log.warning("%s not delivered, attempt %d, %s: %s; next in %.0f s", which, attempt, self.name, error, delay)
+        if self._batches is None and self.limit.failed(failure):
             self._allow()
         self._health(self.circuit.failed(row.id, failure, now, told))
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mailvane.destinations.contract import HttpPost
+from mailvane.destinations import contract
+from mailvane.destinations.contract import LogFile
 
 LEGACY = "__legacy__"
 """What people call the legacy configuration: all its destinations."""
@@ -18,7 +19,7 @@ class Leave:
     """`leave_in_queue`: keeps it."""
 
 
-Target = HttpPost | Drop | Leave
+Target = contract.Target | Drop | Leave
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Route:
 
 @dataclass(frozen=True)
 class Plan:
-    """The legacy configuration as a value: the first route that matches takes the event; what none takes stays."""
+    """The legacy configuration as a value: the first route that matches takes the event; what none takes stays.
+
+    `logfile` stands beside the destinations: what is delivered or dropped is written there, too.
+    """
 
     routes: tuple[Route, ...] = ()
+    logfile: LogFile | None = None

@@ -42,17 +42,18 @@ class Reader:
         self._head = 0
         self._sweep = Ranges()
         self._sweep_dense = True
+        self._came_back: list[int] = []
 
     @property
     def sweeping(self) -> bool:
         """Whether there are events that were neither handed over nor looked through yet."""
-        return bool(self._sweep)
+        return bool(self._sweep or self._came_back)
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing is left to do for lanes that do not stand (for a single run)."""
         waits = any(lane.backlog and lane.takes_new for lane in self.routing.lanes)
-        return not (self._sweep or self.retries.crowded or waits)
+        return not (self.sweeping or self.retries.crowded or waits)
 
     def adopt(self, routing: Routing) -> None:
         """Another plan: everything that is not held is looked through again, from the bottom."""
@@ -99,10 +100,18 @@ class Reader:
                 lane.backlog.add(row.id - 1, row.id)
             lane.pump()
 
+    def came_back(self, ids: Sequence[int]) -> None:
+        """Events were put back that lie below what was looked through."""
+        self._came_back += ids
+
     async def step(self) -> bool:
         """One piece of work on each of what there is; whether anything came of it."""
         if self._settler.trouble:
             return False
+        # Only now: a page that is being read does not have them, and would pass over their place.
+        for event_id in self._came_back:
+            self._sweep.add(event_id - 1, event_id)
+        self._came_back.clear()
         worked = await self._look_through_sweep()
         for lane in self.routing.lanes:
             if lane.window.stale:

@@ -13,12 +13,13 @@ from typing import Protocol
 import msgspec
 
 from mailvane.clock import Chance, Clock
-from mailvane.destinations.contract import Destination, HttpPost
-from mailvane.errors import QueueUnavailable
+from mailvane.destinations.contract import Destination, LogFile, Target
+from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
+from mailvane.processor.beside import UNSEEN, Beside, Log
 from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
 from mailvane.processor.lane import Counts, Lane
-from mailvane.processor.plan import LEGACY, Plan
+from mailvane.processor.plan import LEGACY, Drop, Leave, Plan
 from mailvane.processor.reader import Reader
 from mailvane.processor.routing import Router
 from mailvane.processor.settle import Settler
@@ -30,6 +31,7 @@ from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
 SAFETY_NET = 1.0
 ONCE_PATIENCE = 5.0
 """Seconds for which a single run waits until outcomes can be written again: there is another run later."""
+CUT_OFF_WITHIN = 2.0
 ALL = "__legacy__"
 """The legacy configuration as one destination: all of its destinations."""
 
@@ -57,21 +59,24 @@ class RouteStatus:
 
 class Processor:
     """Delivers what is in a queue that this process owns. `connect` makes the destination that a target names, `counts`
-    gives the counters of a destination by its name."""
+    gives the counters of a destination by its name; `open_log` makes the log file of a plan that has one beside its
+    destinations."""
 
     def __init__(
         self,
         queue: OwnedQueue,
         plans: PlanSource,
-        connect: Callable[[HttpPost], Destination],
+        connect: Callable[[Target], Destination],
         clock: Clock,
         chance: Chance,
         counts: Callable[[str], Counts],
         paused: Iterable[str] = (),
+        open_log: Callable[[LogFile], Log] | None = None,
     ) -> None:
         self._queue = queue
         self._plans = plans
         self._connect = connect
+        self._open_log = open_log
         self._clock = clock
         self._chance = chance
         self._counts = counts
@@ -80,12 +85,14 @@ class Processor:
         self._reader = Reader(queue, self._held, self._settler, clock)
         self._retries = self._reader.retries
         self._upkeep = Upkeep(queue, clock, self._retries.look_at)
-        self._lanes: dict[HttpPost, Lane] = {}
+        self._lanes: dict[Target, Lane] = {}
         self._retired: list[Lane] = []
         self._plan: Plan = Plan()
         self._next_plan: Plan | None = None
         self._paused = set(paused)
         self._nudge = asyncio.Event()
+        self.begun = asyncio.Event()
+        """Set once a plan is in force: from then on the destinations are there that people name."""
         self._stopping = False
         self._next_look_up = 0.0
         self._came_from: list[Routing] = []  # routings before the one in force, whose deferred events are to be moved
@@ -103,6 +110,11 @@ class Processor:
         else:
             self._reader.committed(first, events)
 
+    def woken(self, upto: int) -> None:
+        """Others committed events: all ids up to this one are there to be read."""
+        self._reader.advance(upto)
+        self._nudge.set()
+
     async def run(self, once: bool = False) -> None:
         """Delivers until `stop`; with `once`, until nothing is left that can be delivered now.
 
@@ -115,6 +127,7 @@ class Processor:
             worked = False
             try:
                 worked = await self._round()
+                self.begun.set()
             except QueueUnavailable as e:
                 if once:
                     raise
@@ -132,6 +145,8 @@ class Processor:
                 )
             if once and not worked and self._nothing_left():
                 break
+            if once and self._cannot_begin():
+                raise QueueUnavailable(f"nothing was delivered: {self._settler.trouble}")
             if worked:
                 await asyncio.sleep(0)
             else:
@@ -180,6 +195,12 @@ class Processor:
         )
         return not (flying or due_now or self._came_from or self._settler.busy) and self._reader.exhausted
 
+    def _cannot_begin(self) -> bool:
+        """Whether the log file beside the destinations could not be opened, so that nothing was attempted."""
+        settler = self._settler
+        unseen = settler.beside is not None and not settler.beside.seen and settler.trouble not in {"", UNSEEN}
+        return unseen and not len(self._held)
+
     async def stop(self, grace: float) -> None:
         """Sends nothing more, waits `grace` seconds for what is on its way, writes what became of it."""
         self._stopping = True
@@ -196,6 +217,22 @@ class Processor:
         for lane in lanes:
             await lane.close()
         await self._settler.flush()
+        if self._settler.beside is not None:
+            await self._settler.beside.close()
+
+    async def abandon(self, why: OwnershipLost) -> None:
+        """Ends at once: another process has the queue. What is on its way is cut off, what became of it forgotten."""
+        self._stopping = True
+        self._settler.abandon(why)
+        lanes = [*self._lanes.values(), *self._retired]
+        for lane in lanes:
+            lane.stop()
+        closing = [asyncio.ensure_future(lane.close()) for lane in lanes]
+        if self._settler.beside is not None:
+            closing.append(asyncio.ensure_future(self._settler.beside.close()))
+        if closing:  # one that does not let go keeps nobody
+            await asyncio.wait(closing, timeout=CUT_OFF_WITHIN)
+        self._nudge.set()
 
     # The plan.
 
@@ -207,7 +244,8 @@ class Processor:
         before = self._reader.routing
         if plan == self._plan and before.router is not None:
             return
-        targets = {route.target: route.name for route in plan.routes if isinstance(route.target, HttpPost)}
+        await self._write_beside(plan.logfile)
+        targets = {route.target: route.name for route in plan.routes if not isinstance(route.target, Drop | Leave)}
         for target in [t for t in self._lanes if t not in targets]:
             lane = self._lanes.pop(target)
             lane.stop()
@@ -223,7 +261,9 @@ class Processor:
             lane.share_of_bytes = HELD_BYTES // len(targets)
             if name in self._paused:
                 lane.pause()
-        ways: list[Way] = [self._lanes[r.target] if isinstance(r.target, HttpPost) else r.target for r in plan.routes]
+        ways: list[Way] = [
+            r.target if isinstance(r.target, Drop | Leave) else self._lanes[r.target] for r in plan.routes
+        ]
         self._plan = plan
         self._reader.adopt(Routing(Router(plan), ways, list(self._lanes.values())))
         if before.router is not None:
@@ -242,7 +282,20 @@ class Processor:
         self._came_from.clear()
         await self._upkeep.census(self._reader.routing)
 
-    def _lane(self, name: str, target: HttpPost) -> Lane:
+    async def _write_beside(self, target: LogFile | None) -> None:
+        """What is settled from now on is written to this log file, too."""
+        before = self._settler.beside
+        if target == (before.target if before else None):
+            return
+        if target is None:
+            self._settler.write_beside(None)
+        else:
+            assert self._open_log is not None
+            self._settler.write_beside(Beside(target, self._open_log(target), self._queue))
+        if before is not None:
+            await before.close()
+
+    def _lane(self, name: str, target: Target) -> Lane:
         return Lane(
             name,
             target,
@@ -289,6 +342,14 @@ class Processor:
         for lane in self._lanes.values():
             lane.retry()
         self._nudge.set()
+
+    async def replay(self, ids: Sequence[int]) -> list[int]:
+        """Puts delivered events that are kept back, at most REPLAY_LIMIT, and delivers them again by the plan in force;
+        returns those that were. Raises QueueUnavailable."""
+        back = await self._queue.replay(ids)
+        self._reader.came_back(back)
+        self._nudge.set()
+        return back
 
     async def pause(self, name: str) -> list[str]:
         """Pauses the destinations of this name (`__legacy__`: all), over restarts too; returns their names."""

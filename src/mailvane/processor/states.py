@@ -21,6 +21,8 @@ class EventState(StrEnum):
     """It failed, and waits for another try."""
     LEFT = "left"
     """The plan leaves it in the queue, or has no place for it."""
+    DELIVERED = "delivered"
+    """It is in the queue no more, and kept for a while (`keep_delivered`)."""
 
 
 class DestinationState(StrEnum):

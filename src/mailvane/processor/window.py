@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence, Set
 
 from mailvane.clock import Clock
-from mailvane.processor.held import Held
+from mailvane.processor.held import HELD_BYTES, Held
 from mailvane.queue.contract import Row
 
 STALE = 1.0
@@ -46,13 +46,13 @@ class Window:
         """What was taken is no longer in hand; it is still held."""
         self.size -= self._held.size_of(ids)
 
-    def next(self, most: int) -> list[Row]:
-        """Takes out at most that many, one that is new, one that is old; it ends before one that must be looked up
-        again."""
+    def next(self, most: int, most_bytes: int = HELD_BYTES) -> list[Row]:
+        """Takes out at most that many, one that is new, one that is old; it ends after the one whose body reaches
+        `most_bytes` in all, and before one that must be looked up again."""
         rows: list[Row] = []
         fresh, old = self._fresh, self._old
         latest = self._monotonic() - STALE
-        while len(rows) < most:
+        while len(rows) < most and most_bytes > 0:
             queue = (fresh or old) if self._turn_of_fresh else (old or fresh)
             if not queue:
                 break
@@ -62,6 +62,7 @@ class Window:
                 break
             queue.popleft()
             rows.append(row)
+            most_bytes -= len(row.body)
             self._turn_of_fresh = queue is old
         self.waiting -= len(rows)
         return rows

@@ -2,19 +2,25 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from mailvane.clock import SystemClock
-from mailvane.errors import QueueUnavailable
+from mailvane.errors import MailvaneError, QueueUnavailable
 from mailvane.events.catalogue import Event
+from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.queue.short import Places, ShortStore
-from mailvane.queue.writer import Writer
+from mailvane.queue.writer import Store, Writer
 from mailvane.recording.intake import Intake
 from mailvane.recording.switches import Switches
 
+T = TypeVar("T")
+
+COMMAND = "a program that records"
 APPEND_BYTES = 900_000
 """Bytes of events in one group: what the owner's API takes at once, with room for what surrounds them."""
 
@@ -26,10 +32,26 @@ class Where:
     places: Places
     control_directory: Path
     server_id: str
+    database: Callable[[], str] | None = None
+    """Where the queue is in PostgreSQL: gives its URL, which has a secret in it and is asked for late. None: it is the
+    SQLite queue of `places`."""
+
+
+class ProgramStore(Store, Protocol):
+    """What the writer of a program writes to, and what the queue keeps."""
+
+    def kept(self, name: str) -> str | None: ...
+
+    def keep(self, name: str, value: str) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Session:
-    """What belongs to one process: the writer with its thread, the switches. `post` and `soon` as for the writer."""
+    """What belongs to one process: the writer with its thread, the switches. `post` and `soon` as for the writer.
+
+    Made by who may wait: a database is asked what it keeps. Raises QueueUnavailable.
+    """
 
     def __init__(
         self,
@@ -37,22 +59,65 @@ class Session:
         post: Callable[[Callable[[], None]], object],
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
-        self.store = ShortStore(where.places, "a program that records")
-        kept = self.store.kept("switches")  # may raise: before the thread is there
+        self.store = self._open(where)
+        in_file = where.database is None
+        kept = self.store.kept("switches") if in_file else None  # may raise: before the thread is there
         self.writer = Writer(self.store, post, soon=soon)
+        if not in_file:
+            try:
+                kept = self._kept_by_server("switches")
+            except BaseException:  # no thread is left behind
+                self.end()
+                raise
         self.intake = Intake(Switches(where.control_directory, kept), where.server_id, SystemClock(), self._keep)
+
+    def _open(self, where: Where) -> ProgramStore:
+        if where.database is None:
+            return ShortStore(where.places, COMMAND)
+        # Only now: the driver takes longer to load than most commands take.
+        from mailvane.queue.postgresql import store_in_postgresql
+
+        database = where.database
+        return known(lambda: store_in_postgresql(database(), COMMAND, self._judge))
+
+    def _judge(self, event: bytes) -> StoredForm | None:
+        """Of what people recorded inside their own transactions. Raises EventRejected, QueueUnavailable."""
+        return self.intake.form(parse(event))
+
+    def _kept_by_server(self, name: str) -> str | None:
+        """By the writer's thread, as all that is done with the store: an event loop may run in this one."""
+        answer: Future[str | None] = Future()
+
+        def order() -> None:
+            try:
+                answer.set_result(self.store.kept(name))
+            except BaseException as e:  # told to who waits
+                answer.set_exception(e)
+
+        self.writer.order(order)
+        return answer.result()
 
     def _keep(self, state: str) -> None:
         def order() -> None:
-            # An owner keeps them itself; where nobody can now, the next change or the next process will.
+            # Where nobody can keep them now, the next change or the next process will.
             with contextlib.suppress(QueueUnavailable):
-                self.store.do(lambda store: store.writer.keep("switches", state), lambda owner: None)
+                self.store.keep("switches", state)
 
         self.writer.order(order)
 
     def end(self) -> None:
         self.writer.end()
         self.store.close()
+
+
+def known(make: Callable[[], T]) -> T:
+    """What needs the URL of the queue. Raises QueueUnavailable for a reference that leads to nothing, or to no URL."""
+    try:
+        return make()
+    except QueueUnavailable:
+        raise
+    except MailvaneError as e:
+        raise QueueUnavailable(f"the queue is not known: {e}") from e
 
 
 def forms(intake: Intake, events: Iterable[Event]) -> list[StoredForm | None]:

@@ -2,6 +2,7 @@
 
 from mailvane.events.catalogue import Event
 from mailvane.operations.inspection import Query, Shown
+from mailvane.operations.parts import Acted
 from mailvane.operations.status import Status
 from mailvane.web import events, health, inspect
 from mailvane.web.declaring import Address, Body, Outcome, Parameter
@@ -13,8 +14,16 @@ _QUERY = (
     Parameter("list", "of this list (listid)"),
     Parameter("since", "that happened then or later, seconds since the Unix epoch", "integer"),
     Parameter("until", "that happened before, seconds since the Unix epoch", "integer"),
-    Parameter("state", "waiting, in_flight, deferred or left"),
+    Parameter("state", "waiting, in_flight, deferred or left; or delivered: those that keep_delivered keeps"),
     Parameter("destination", "bound for this destination, as the status names it; __legacy__ for any"),
+    Parameter("delivered_since", "that are kept, and were delivered then or later (seconds)", "integer"),
+    Parameter("delivered_until", "that are kept, and were delivered before (seconds)", "integer"),
+)
+_PART = (
+    Parameter("after", "those with larger ids than this: the `next` of the part before", "integer"),
+    Parameter("upto", "those with ids up to this; what is there now if not given", "integer"),
+    Parameter("limit", "at most so many, 1 to 1,000; all if not given", "integer"),
+    Parameter("dry_run", "true: answers how many it would be, and does nothing"),
 )
 
 ADDRESSES: tuple[Address, ...] = (
@@ -57,7 +66,7 @@ ADDRESSES: tuple[Address, ...] = (
         method="GET",
         path="/v1/events/{id:int}",
         name="show",
-        about="One event in the queue, with what is known of its attempts",
+        about="One event in the queue, or kept after it was delivered, with what is known of its attempts",
         handler=inspect.show,
         parameters=(Parameter("id", "the event's id", "integer", in_path=True),),
         outcomes=(Outcome(200, "the event", Shown),),
@@ -68,8 +77,9 @@ ADDRESSES: tuple[Address, ...] = (
         name="retry",
         about="Makes deferred events due at once, and closes open circuits",
         handler=inspect.retry,
+        parameters=_PART,
         body=Body(Query),
-        outcomes=(Outcome(200, "how many became due", inspect.Matched),),
+        outcomes=(Outcome(200, "how many became due", Acted),),
     ),
     Address(
         method="POST",
@@ -77,8 +87,19 @@ ADDRESSES: tuple[Address, ...] = (
         name="drop",
         about="Deletes events from the queue for good",
         handler=inspect.drop,
+        parameters=_PART,
         body=Body(Query),
-        outcomes=(Outcome(200, "how many were deleted", inspect.Matched),),
+        outcomes=(Outcome(200, "how many were deleted", Acted),),
+    ),
+    Address(
+        method="POST",
+        path="/v1/events/replay",
+        name="replay",
+        about="Delivers events again that were delivered and are kept (`keep_delivered`), with the ids they had",
+        handler=inspect.replay,
+        parameters=_PART,
+        body=Body(Query),
+        outcomes=(Outcome(200, "how many are in the queue again", Acted),),
     ),
     Address(
         method="POST",

@@ -1,6 +1,6 @@
 """Looking at the events in the queue, and acting on them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import TypeVar
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mailvane.operations.inspection import Inspection, Query
+from mailvane.operations.parts import Act, Acted, Part, cannot_be_meant
 from mailvane.web.answers import Refused, answer, sent
 from mailvane.web.api import Api
 from mailvane.web.bodies import Form
@@ -32,6 +33,8 @@ QUERY_PARAMETERS: Mapping[str, str] = {
     "until": "until",
     "state": "state",
     "destination": "destination",
+    "delivered_since": "delivered_since",
+    "delivered_until": "delivered_until",
 }
 """How the members of Query are called in an address; those of `ids` and `types` may stand several times."""
 _SEVERAL = frozenset({"id", "type"})
@@ -51,12 +54,6 @@ class Counted(msgspec.Struct, frozen=True):
     """How many events there are."""
 
     count: int
-
-
-class Matched(msgspec.Struct, frozen=True):
-    """How many events it was done to."""
-
-    matched: int
 
 
 class Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,15 +111,39 @@ async def show(api: Api, request: Request) -> Response:
 
 
 async def retry(api: Api, request: Request) -> Response:
-    query = await _meant(api, request, "retry")
-    async with api.looking:
-        return answer(Matched(await api.service.acts.retry(query)))
+    return await _act(api, request, Act.RETRY, api.service.acts.retry)
 
 
 async def drop(api: Api, request: Request) -> Response:
-    query = await _meant(api, request, "drop")
+    return await _act(api, request, Act.DROP, api.service.acts.drop)
+
+
+async def replay(api: Api, request: Request) -> Response:
+    return await _act(api, request, Act.REPLAY, api.service.acts.replay)
+
+
+async def _act(api: Api, request: Request, act: Act, do: Callable[[Query, Part], Awaitable[Acted]]) -> Response:
+    part, dry = _part_in(request)
+    query = await _meant(api, request, act)
     async with api.looking:
-        return answer(Matched(await api.service.acts.drop(query)))
+        return answer(await (api.service.acts.would(act, query) if dry else do(query, part)))
+
+
+def _part_in(request: Request) -> tuple[Part, bool]:
+    """Which part of what is meant an address asks for, and whether it is a dry run. Raises Refused."""
+    known = ("after", "upto", "limit", "dry_run")
+    if unknown := next((name for name in request.query_params if name not in known), None):
+        hint = f"known are {', '.join(known)}; which events are meant stands in the body"
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, f"{unknown[:100]}: unknown parameter; {hint}")
+    dry = request.query_params.getlist("dry_run")
+    if dry not in ([], ["true"], ["false"]):
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "dry_run: wanted true or false")
+    part = Part(
+        _whole(request, "after", 0, 0, ID_MAX),
+        _whole(request, "upto", 0, 0, ID_MAX) if "upto" in request.query_params else None,
+        _whole(request, "limit", 1, 1, PAGE_LIMIT) if "limit" in request.query_params else None,
+    )
+    return part, dry == ["true"]
 
 
 async def pause(api: Api, request: Request) -> Response:
@@ -159,7 +180,7 @@ def query_in(request: Request, others: tuple[str, ...] = ()) -> Query:
 
 
 def _checked(query: Query) -> Query:
-    for number in (*query.ids, query.since, query.until):
+    for number in (*query.ids, query.since, query.until, query.delivered_since, query.delivered_until):
         if number is not None and not -ID_MAX <= number <= ID_MAX:
             raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "a number is too large: ids and times have 63 bits")
     if any("\0" in text for text in (*query.types, query.email, query.list, query.destination)):
@@ -192,8 +213,10 @@ async def _read(api: Api, request: Request, kind: type[T]) -> T:
             raise Refused(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {str(e)[:200]}") from None
 
 
-async def _meant(api: Api, request: Request, act: str) -> Query:
+async def _meant(api: Api, request: Request, act: Act) -> Query:
     query = await _read(api, request, Query)
+    if why := cannot_be_meant(act, query):
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
     if query.empty:
         raise Refused(
             HTTPStatus.UNPROCESSABLE_ENTITY,

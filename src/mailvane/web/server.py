@@ -75,7 +75,7 @@ class Running:
 
 
 async def serve(service: Service, tcp: bool = True, bounds: Bounds | None = None) -> Running:
-    """Serves a service, best one that has started: until then it answers 503. The caller holds the queue's lock.
+    """Serves a service, best one that has started: until then it answers 503. There is a socket if it has the lock.
 
     Raises CannotServe.
     """
@@ -101,10 +101,13 @@ async def serve(service: Service, tcp: bool = True, bounds: Bounds | None = None
         if tcp:
             servers.append(await _on_tcp(service.settings.http_listen, doors[0]))
             port = servers[0].sockets[0].getsockname()[1]
-        listener = _unix_listener(path)
-        servers.append(
-            await asyncio.get_running_loop().create_unix_server(doors[1].connection, sock=listener, backlog=BACKLOG)
-        )
+        if service.has_lock:
+            listener = _unix_listener(path)
+            servers.append(
+                await asyncio.get_running_loop().create_unix_server(doors[1].connection, sock=listener, backlog=BACKLOG)
+            )
+        else:
+            path = ""
     except BaseException:
         for server in servers:
             server.close()
