@@ -54,3 +54,11 @@ def point(home: Path, *rules: dict[str, object]) -> None:
     new = file.with_suffix(".new")
     new.write_text(json.dumps({"use_json_for_http_post": True, "event_destinations": list(rules)}))
     new.replace(file)
+
+
+def log_to(home: Path, log: Path) -> None:
+    """Writes a legacy configuration of a log file alone."""
+    file = home / "control" / "event_processor.json"
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps({"logfile": {"filename": str(log)}}))
+    new.replace(file)
