@@ -35,7 +35,7 @@ demo: install
 # PYTEST takes more arguments: make test PYTEST="-k h21 -x"
 test: install
 	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter $(SERVERS)
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 lint: install
 	@$(BIN)/ruff check

@@ -55,7 +55,7 @@ def test_c9_nor_in_one_that_is_half_written(text: str, data: st.DataObject):
 
 @pytest.mark.parametrize(
     "text",
-    ["api_token CANARY more", 'api_token "CANARY more', 'api_tokn "CANARY"', "api_token `CANARY` ü", "queue postgresql://u:CANARY@h/d"],
+    ["api_token CANARY more", 'api_token "CANARY more', 'api_tokn "CANARY"', "api_token `CANARY` ü", "queue postgresql://u:CANARY@h:0/d"],
 )  # fmt: skip
 def test_c9_a_canary_in_mailvane_conf_is_never_shown(text: str, tmp_path):
     read = read_settings(text.replace("CANARY", CANARY).encode(), tmp_path)

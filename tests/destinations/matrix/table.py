@@ -74,7 +74,7 @@ _SQL = {
 _FILE: dict[Case, Failure] = dict.fromkeys((Case.RETRIES, Case.UNREACHABLE, Case.WRONG_ANSWER), Failure.UNWRITABLE)
 _NO_LOGIN = "a file asks for no credentials; who may write it is the operating system's"
 _NO_SERVER = (
-    "there is no SQL Server to be had here: its protocol is tested against a stand-in, in"
+    "no SQL Server is started by the tests: its protocol is tested against a stand-in, in"
     " tests/destinations/test_sql_mssql.py"
 )
 
