@@ -61,7 +61,8 @@ def test_producers_of_the_same_moment_share_a_commit(short_folder: Path, way: st
     home = recording_home(short_folder)
     trace = traced(home, short_folder / "trace", "--as", way, "--threads", "16", "--count", "20")
     assert len(stored(home)) == 320
-    assert 0 < syncs_of_the_log(trace) < 160
+    # How many come at one moment is the scheduler's; who shares nothing needs 320.
+    assert 0 < syncs_of_the_log(trace) < 280
 
 
 def fail_a_sync(home: Path, call: str, when: int, way: str) -> Said:
