@@ -6,7 +6,7 @@ is under way. A second one goes along only when it is full, so that the destinat
 
 from collections.abc import Callable, Sequence
 
-from mailvane.destinations.contract import Destination, Outcome, Outgoing
+from mailvane.destinations.contract import Done, Outcome, Outgoing
 from mailvane.processor.concurrency import Limit
 from mailvane.processor.window import Window
 from mailvane.queue.contract import Row
@@ -17,20 +17,16 @@ BATCH_BYTES = 1024 * 1024
 
 
 class Batches:
-    """Gathers batches of what waits in `window`, as long as there are fewer on their way than `limit` has."""
+    """Gathers batches of what waits in `window`, at most `most` events each, and gives them to `send`, as long as there
+    are fewer on their way than `limit` has."""
 
     def __init__(
-        self,
-        destination: Destination,
-        window: Window,
-        in_flight: dict[int, Row],
-        limit: Limit,
-        done: Callable[[Sequence[Outgoing], Sequence[Outcome]], None],
+        self, most: int, window: Window, limit: Limit, send: Callable[[Sequence[Row]], None], done: Done
     ) -> None:
-        self._destination = destination
+        self._most = most
         self._window = window
-        self._in_flight = in_flight
         self._limit = limit
+        self._send = send
         self._done = done
         self._under_way: dict[int, int] = {}
         """Of each event, the number of its batch."""
@@ -41,20 +37,14 @@ class Batches:
     def send(self) -> None:
         """Sends as much as may be on its way."""
         while len(self._left) < self._limit.value:
-            if self._left and self._window.waiting < self._destination.batch_limit:
+            if self._left and self._window.waiting < self._most:
                 return
-            if not (batch := self._gather()):
+            if not (rows := self._window.next(self._most, BATCH_BYTES)):
                 return
-            self._destination.send(batch, self.answered)
-
-    def _gather(self) -> list[Outgoing]:
-        rows = self._window.next(self._destination.batch_limit, BATCH_BYTES)
-        if rows:
-            self._in_flight.update({row.id: row for row in rows})
             self._number += 1
             self._left[self._number] = len(rows)
             self._under_way.update(dict.fromkeys((row.id for row in rows), self._number))
-        return [Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued) for row in rows]
+            self._send(rows)
 
     def answered(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
         """A part of a batch was answered."""

@@ -92,7 +92,7 @@ class Lane:
         if destination.batch_limit > 1:
             self._most = max(WINDOW, WINDOW_OF_BATCHES * destination.batch_limit)
             self.limit = Limit(BATCHES_AT_ONCE, BATCHES_AT_ONCE)
-            self._batches = Batches(destination, self.window, self.in_flight, self.limit, self._batch_done)
+            self._batches = Batches(destination.batch_limit, self.window, self.limit, self._send, self._done)
         self._told: Done = self._done if self._batches is None else self._batches.answered
         """Made once: by it the destination knows what may be told together."""
         self._allow()
@@ -222,10 +222,15 @@ class Lane:
         outstanding, calm = len(in_flight), circuit.calm
         delivered: list[int] = []
         seconds: list[float] = []
+        told: tuple[Failure, str] | None = None
         for event, outcome in zip(sent, outcomes, strict=True):
             row = in_flight.pop(event.id)
             if outcome.failure is not None:
-                self._failed(row, outcome, outcome.failure)
+                alike = 1
+                if self._batches is not None:  # many that failed alike are told once
+                    alike = len(sent) if told != (outcome.failure, outcome.text) else 0
+                    told = outcome.failure, outcome.text
+                self._failed(row, outcome, outcome.failure, alike)
                 calm = circuit.calm
                 continue
             delivered.append(row.id)
@@ -238,37 +243,11 @@ class Lane:
             self.window.ended(delivered)
             self._settler.delivered(delivered)
             self._counts.delivered(seconds)
-            if self.limit.answered(seconds, outstanding) and self.limit.connections > self._allowed:
+            # How many batches go at a time is not found out.
+            changed = self._batches is None and self.limit.answered(seconds, outstanding)
+            if changed and self.limit.connections > self._allowed:
                 # Fewer at a time leaves connections idle, and idle ones end by themselves.
                 self._allow()
-        self.pump()
-        if self.window.waiting * 2 <= WINDOW:
-            self._hungry(self)
-
-    def _batch_done(self, sent: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
-        """As `_done`, for a part of a batch: concurrency is not found out, and many that failed alike are told once."""
-        told: tuple[Failure, str] | None = None
-        circuit, take = self.circuit, self.in_flight.pop
-        calm = circuit.calm
-        delivered: list[int] = []
-        seconds: list[float] = []
-        for event, outcome in zip(sent, outcomes, strict=True):
-            row = take(event.id)
-            if outcome.failure is not None:
-                alike = (outcome.failure, outcome.text)
-                self._failed(row, outcome, outcome.failure, len(sent) if alike != told else 0)
-                told, calm = alike, circuit.calm
-                continue
-            delivered.append(row.id)
-            seconds.append(outcome.seconds)
-            if row.attempts and self.deferred > 0:
-                self.deferred -= 1
-            if not calm and (health := circuit.succeeded(row.id, 0.0)) is not None:
-                self._health(health)
-        if delivered:
-            self.window.ended(delivered)
-            self._settler.delivered(delivered)
-            self._counts.delivered(seconds)
         self.pump()
         if self.window.waiting * 2 <= self._most:
             self._hungry(self)
