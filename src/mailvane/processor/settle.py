@@ -69,8 +69,7 @@ class Settler:
         self.beside = beside
         if self._unseen:
             self.trouble = self.trouble or UNSEEN
-            if self._timer is None and self._task is None:
-                self._plan()
+            self._plan()
 
     @property
     def _unseen(self) -> bool:
@@ -78,21 +77,18 @@ class Settler:
 
     def delivered(self, ids: Sequence[int]) -> None:
         self._delivered += ids
-        if self._timer is None and self._task is None:
-            self._plan()
+        self._plan()
 
     def dropped(self, event_id: int) -> None:
         self._dropped.append(event_id)
-        if self._timer is None and self._task is None:
-            self._plan()
+        self._plan()
 
     def failed(self, failed: Failed) -> None:
         self._failed.append(failed)
-        if self._timer is None and self._task is None:
-            self._plan()
+        self._plan()
 
     def _plan(self) -> None:
-        if self._task is None and self.lost is None:
+        if self._timer is None and self._task is None and self.lost is None:
             wait = max(0.0, self._last + EVERY - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._start)
 
@@ -169,8 +165,7 @@ class Settler:
         self._delivered += aside.delivered
         self._dropped += aside.dropped
         self._failed += aside.failed
-        if self._timer is None and self._task is None:
-            self._plan()
+        self._plan()
 
     def abandon(self, why: BaseException) -> None:
         """Settles nothing any more, for this process may not."""
