@@ -34,7 +34,7 @@ def test_case_is_ignored():
 
 def test_a_plan_without_routes_takes_nothing():
     assert first_match(Plan(), "scomp", "") is None
-    assert Router(Plan()).route("scomp", "") is None
+    assert Router(Plan(), ()).route("scomp", "") is None
 
 
 matches = st.builds(
@@ -49,13 +49,13 @@ matches = st.builds(
 )
 def test_what_is_remembered_is_what_is_right(given_matches: list[Match], events: list[tuple[str, str]]):
     p = plan(*given_matches)
-    router = Router(p)
+    router = Router(p, range(len(p.routes)))
     for event_type, mail_class in events:
         assert router.route(event_type, mail_class) == first_match(p, event_type, mail_class)
 
 
 def test_any_number_of_mail_classes_costs_bounded_memory():
-    router = Router(plan(NEWS, Match()))
+    router = Router(plan(NEWS, Match()), (0, 1))
     for n in range(routing.REMEMBERED * 2 + 5):
         assert router.route("scomp", f"class{n}") == 1
         assert len(router._seen) <= routing.REMEMBERED

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from mailvane.events.codecs import event_server, legacy_values, unique_id
-from mailvane.processor.plan import LEGACY, Plan
+from mailvane.processor.plan import LEGACY, Plan, Route
 from mailvane.processor.routing import Router
 from mailvane.processor.states import EventState, state_of
 from mailvane.queue.contract import Filter, Listed
@@ -142,7 +142,7 @@ class Inspection:
 
     def select(self, query: Query, after: int = 0, limit: int | None = None) -> Iterator[Seen]:
         """What is meant, in the order of ids above `after`; no transaction stays open between pages."""
-        router, which = Router(self.plan), query.filter()
+        router, which = self._router(), query.filter()
         given = 0
         read = self.reader.select_delivered if query.of_delivered else self.reader.select
         while page := read(which, after, PAGE if limit is None else min(PAGE, max(limit, 100))):
@@ -175,7 +175,7 @@ class Inspection:
 
     def deferred(self, query: Query, now: int) -> int:
         """How many of what is meant failed and are not due yet at `now` (milliseconds): what a retry would change."""
-        which, after, n, router = replace(query.filter(), deferred=True), 0, 0, Router(self.plan)
+        which, after, n, router = replace(query.filter(), deferred=True), 0, 0, self._router()
         while page := self.reader.select(which, after, PAGE):
             after = page[-1].id
             n += sum(1 for row in page if row.due > now and self._judge(query, row, router))
@@ -205,9 +205,11 @@ class Inspection:
             delivered=_seconds(row.delivered),
         )
 
-    def _judge(self, query: Query, row: Listed, router: Router) -> Seen | None:
-        index = router.route(row.event_type, row.mail_class)
-        route = None if index is None else self.plan.routes[index]
+    def _router(self) -> Router[Route]:
+        return Router(self.plan, self.plan.routes)
+
+    def _judge(self, query: Query, row: Listed, router: Router[Route]) -> Seen | None:
+        route = router.route(row.event_type, row.mail_class)
         in_flight = row.id in self.in_flight
         state = (
             EventState.DELIVERED

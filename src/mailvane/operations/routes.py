@@ -34,18 +34,16 @@ def names_of(plan: Plan) -> list[str]:
 
 def routes_of(reader: Rows | None, plan: Plan) -> list[RouteStatus]:
     """How the destinations are."""
-    router, paused = Router(plan), paused_in(reader.kept(PAUSED) if reader else None)
+    router, paused = Router(plan, plan.routes), paused_in(reader.kept(PAUSED) if reader else None)
     deferred, errors = dict.fromkeys(names_of(plan), 0), dict[str, str]()
     for event_type, mail_class, n in reader.census() if reader else []:
-        index = router.route(event_type, mail_class)
-        name = plan.routes[index].name if index is not None else ""
-        if name in deferred:
-            deferred[name] += n
+        route = router.route(event_type, mail_class)
+        if route is not None and route.name in deferred:
+            deferred[route.name] += n
     failed = reader.select(Filter(deferred=True), 0, ERRORS_LOOKED_AT) if reader else []
     for row in sorted(failed, key=lambda row: row.last_failed):
-        index = router.route(row.event_type, row.mail_class)
-        if index is not None:
-            errors[plan.routes[index].name] = row.error
+        if (route := router.route(row.event_type, row.mail_class)) is not None:
+            errors[route.name] = row.error
     return [
         RouteStatus(
             name,

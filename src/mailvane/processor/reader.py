@@ -132,7 +132,7 @@ class Reader:
             for lane in self.routing.lanes
             if (room := lane.room()) > 0 and (lane.takes_new or lane.wants_probe)
         }
-        drops = any(isinstance(way, Drop) for way in self.routing.ways)
+        drops = self.routing.drops
         if not rooms and not drops:
             if all(not lane.open for lane in self.routing.lanes):
                 # Everybody stands, or nobody is there: the lanes keep the place, and the sweep has nothing to do.

@@ -5,7 +5,12 @@ look at the event's type and its mail class and at nothing else, so the answer f
 events of that pair, and is remembered. Routing is late: this is asked when an event is read, of the plan in force.
 """
 
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
 from mailvane.processor.plan import Match, Plan
+
+A = TypeVar("A")
 
 REMEMBERED = 10_000
 """Pairs that a router remembers. Mail classes come from outside, so there may be any number of them."""
@@ -28,24 +33,29 @@ def _matches(match: Match, kind: str, klass: str) -> bool:
     )
 
 
-class Router:
-    """`first_match` of one plan, remembered: a look-up in a dict for a pair that was seen before."""
+class Router(Generic[A]):
+    """`first_match` of one plan, remembered: a look-up in a dict for a pair that was seen before.
 
-    __slots__ = ("_seen", "plan")
+    `answers` has what each of the plan's routes stands for to whoever asks.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    __slots__ = ("_seen", "answers", "plan")
+
+    def __init__(self, plan: Plan, answers: Sequence[A]) -> None:
         self.plan = plan
-        self._seen: dict[tuple[str, str], int | None] = {}
+        self.answers = answers
+        self._seen: dict[tuple[str, str], A | None] = {}
 
-    def route(self, event_type: str, mail_class: str) -> int | None:
-        """The index of the route that takes such events; None when no route does."""
+    def route(self, event_type: str, mail_class: str) -> A | None:
+        """The answer of the route that takes such events; None when no route does."""
         try:
             return self._seen[event_type, mail_class]
         except KeyError:
             return self._find(event_type, mail_class)
 
-    def _find(self, event_type: str, mail_class: str) -> int | None:
-        found = first_match(self.plan, event_type, mail_class)
+    def _find(self, event_type: str, mail_class: str) -> A | None:
+        index = first_match(self.plan, event_type, mail_class)
+        found = None if index is None else self.answers[index]
         if len(mail_class) <= REMEMBERED_LENGTH:
             if len(self._seen) >= REMEMBERED:
                 self._seen.clear()

@@ -32,8 +32,6 @@ SAFETY_NET = 1.0
 ONCE_PATIENCE = 5.0
 """Seconds for which a single run waits until outcomes can be written again: there is another run later."""
 CUT_OFF_WITHIN = 2.0
-ALL = "__legacy__"
-"""The legacy configuration as one destination: all of its destinations."""
 
 log = logging.getLogger("mailvane.processor")
 
@@ -265,7 +263,7 @@ class Processor:
             r.target if isinstance(r.target, Drop | Leave) else self._lanes[r.target] for r in plan.routes
         ]
         self._plan = plan
-        self._reader.adopt(Routing(Router(plan), ways, list(self._lanes.values())))
+        self._reader.adopt(Routing(Router(plan, ways), list(self._lanes.values())))
         if before.router is not None:
             # Failures that are not on disk yet were told to wait under the plan before: they are looked at afterwards.
             self._came_from.append(before)
