@@ -20,7 +20,7 @@ from mailvane.configuration.places import places_for_recording
 from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.writer import Answer, Appending
+from mailvane.queue.writer import Answer, Appending, promised
 from mailvane.recording.loop_session import LoopSession
 from mailvane.recording.session import Session, forms, groups, with_gaps
 
@@ -127,16 +127,7 @@ class AsyncRecorder:
         if isinstance(session, LoopSession):
             return session.append(group)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-
-        def answered(answer: Answer) -> None:
-            if future.done():
-                return
-            if isinstance(answer, QueueUnavailable):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        session.writer.append(Appending(group, "", answered))
+        session.writer.append(promised(group, "", future))
         return future
 
     async def _open(self) -> Session | LoopSession:

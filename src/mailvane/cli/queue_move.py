@@ -18,7 +18,6 @@ from mailvane.configuration.places import queue_url
 from mailvane.configuration.secrets import Secret
 from mailvane.configuration.settings import Settings, load_settings
 from mailvane.errors import EventRejected, QueueOwned, QueueUnavailable
-from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.moving import move
 from mailvane.queue.ownership import Lock, describe
@@ -101,7 +100,7 @@ def _door(settings: Settings) -> Callable[[bytes], StoredForm | EventRejected | 
     """For what people recorded in transactions and nobody has looked at yet."""
     switches = Switches(settings.control_directory)
     intake = Intake(switches, settings.server_id, SystemClock(), lambda state: None)
-    return lambda event: intake.form(parse(event))
+    return intake.form_in
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,6 @@ from mailvane.cli.parsing import Spec
 from mailvane.cli.record_input import LINE_LIMIT, Broken, Input, Piece
 from mailvane.configuration.places import places_for_recording
 from mailvane.errors import EventRejected, MailvaneError, QueueUnavailable
-from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.queue.writer import Answer, Appending
@@ -92,7 +91,7 @@ class _Recording:
         if piece.text is None:
             return self._reject(f"{self.unit} {piece.number}: is longer than {LINE_LIMIT:,} bytes; no event may be")
         try:
-            form = self.session.intake.form(parse(piece.text))
+            form = self.session.intake.form_in(piece.text)
         except (EventRejected, QueueUnavailable) as error:  # unavailable: it is not known whether its type is on
             return self._reject(f"{self.unit} {piece.number}: {error}")
         if form is None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from mailvane.errors import QueueUnavailable
-from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.operations.orders import Elsewhere
 from mailvane.operations.turns import Begin, Turns
@@ -40,4 +39,4 @@ class AtPostgreSQL:
         intake = self._intake()
         if intake is None:
             raise QueueUnavailable("mailvane is starting")
-        return intake.form(parse(event))
+        return intake.form_in(event)

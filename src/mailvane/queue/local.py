@@ -18,7 +18,7 @@ from mailvane.queue.migrate import migrate
 from mailvane.queue.reading import SQLiteReader
 from mailvane.queue.sqlite import KEEPING_LIMIT, SETTLE_LIMIT, SQLiteWriter, in_slices
 from mailvane.queue.sqlite_errors import DiskFull, refuse_emptied
-from mailvane.queue.writer import Answer, Answered, Appending, Group, Writer
+from mailvane.queue.writer import Answer, Answered, Group, Writer, promised
 
 T = TypeVar("T")
 SELECT_LIMIT = 1_000
@@ -130,16 +130,7 @@ class SQLiteQueue:
     def appending(self, events: Sequence[StoredForm], token: str = "") -> asyncio.Future[list[int]]:
         """As `append`, without a coroutine of its own: for who has many."""
         future: asyncio.Future[list[int]] = self._loop.create_future()
-
-        def answered(answer: Answer) -> None:
-            if future.done():
-                return
-            if isinstance(answer, QueueUnavailable):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        self._writer.append(Appending(events, token, answered))
+        self._writer.append(promised(events, token, future))
         return future
 
     async def append(self, events: Sequence[StoredForm], token: str = "") -> list[int]:

@@ -9,11 +9,8 @@ its parent has, and not by its own, and what it writes could be thrown away with
 all are closed before each fork, and opened again when they are needed.
 """
 
-import os
 import secrets
-import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +18,7 @@ from typing import TypeVar
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.ballast import Ballast
+from mailvane.queue.forking import ClosedBeforeForks
 from mailvane.queue.local import BallastedStore
 from mailvane.queue.migrate import migrate
 from mailvane.queue.ownership import Lock, describe
@@ -51,6 +49,9 @@ class Places:
     ballast: str
 
 
+_forks = ClosedBeforeForks()
+
+
 class ShortStore:
     """A store for the writer of a program that does not own the queue. Belongs to one thread of one process."""
 
@@ -64,11 +65,11 @@ class ShortStore:
         self._looked_at = False
         """Whether the file was looked at since the lock was taken."""
         self._client = OwnerClient(places.socket)
-        _stores.add(self)
+        _forks.add(self)
 
     def kept(self, name: str) -> str | None:
         """A value that the queue keeps; None also if there is no queue yet."""
-        with _in_use:
+        with _forks.in_use:
             return kept_value(self._places.database, name)
 
     def keep(self, name: str, value: str) -> None:
@@ -88,7 +89,7 @@ class ShortStore:
         if not self._take():
             return None
         try:
-            with _in_use:
+            with _forks.in_use:
                 return self._open().append(groups)
         finally:
             self._rest_after_a_burst()
@@ -146,7 +147,7 @@ class ShortStore:
         while True:
             if self._take():
                 try:
-                    with _in_use:
+                    with _forks.in_use:
                         return locally(self._open())
                 finally:
                     self._rest_after_a_burst()
@@ -205,7 +206,7 @@ class ShortStore:
     def close(self) -> None:
         self.idle()
         self._client.close()
-        with _in_use:
+        with _forks.in_use:
             self.close_connection()
 
     def close_connection(self) -> None:
@@ -213,20 +214,6 @@ class ShortStore:
         if self._store is not None:
             self._store.writer.close()
             self._store = None
-
-
-_stores: "weakref.WeakSet[ShortStore]" = weakref.WeakSet()
-_in_use = threading.Lock()
-"""Held by whoever uses a connection, and by who forks."""
-
-
-def _close_before_fork() -> None:
-    _in_use.acquire()
-    for store in list(_stores):
-        store.close_connection()
-
-
-os.register_at_fork(before=_close_before_fork, after_in_parent=_in_use.release, after_in_child=_in_use.release)
 
 
 def _in_requests(groups: Sequence[Group]) -> list[list[Group]]:

@@ -4,6 +4,7 @@ Each producer waits for its own commit. Whatever else writes (settling, keeping,
 thread, so that the connection is never used by two.
 """
 
+import asyncio
 import contextlib
 import logging
 import threading
@@ -49,6 +50,37 @@ class Appending:
 
 
 Answered = Sequence[tuple[Appending, Answer]]
+
+
+def promised(events: Sequence[StoredForm], token: str, future: asyncio.Future[list[int]]) -> Appending:
+    """Events whose answer goes to a future; to none that was given up meanwhile."""
+
+    def answered(answer: Answer) -> None:
+        if future.done():
+            return
+        if isinstance(answer, QueueUnavailable):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    return Appending(events, token, answered)
+
+
+def next_group(waiting: deque[Appending], waited: bool) -> list[Appending]:
+    """Takes out what the next commit has.
+
+    `waited`: the disk had nothing to do while all of them made up their minds. From now on it has one half of them
+    while the other half does.
+    """
+    taken: list[Appending] = []
+    count = size = 0
+    most = len(waiting) // 2 if waited and len(waiting) >= HALVED else len(waiting)
+    while len(taken) < most and count < GROUP_EVENTS and size < GROUP_BYTES:
+        one = waiting.popleft()
+        taken.append(one)
+        count += len(one.events)
+        size += sum([len(e.body) for e in one.events])
+    return taken
 
 
 class Writer:
@@ -156,19 +188,8 @@ class Writer:
             log.exception("an order to the queue failed")
 
     def _take(self) -> list[Appending]:
-        taken: list[Appending] = []
-        count = size = 0
-        most, waited = len(self._appends), self._waited
-        self._waited = False
-        if waited and most >= HALVED:
-            # The disk had nothing to do while all of them made up their minds: from now on it has the other half.
-            most //= 2
-        while self._appends and len(taken) < most and count < GROUP_EVENTS and size < GROUP_BYTES:
-            one = self._appends.popleft()
-            taken.append(one)
-            count += len(one.events)
-            size += sum([len(e.body) for e in one.events])
-        return taken
+        waited, self._waited = self._waited, False
+        return next_group(self._appends, waited)
 
     def _commit(self, taken: list[Appending]) -> None:
         answers: Sequence[Answer]

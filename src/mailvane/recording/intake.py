@@ -6,7 +6,7 @@ from threading import Lock
 from mailvane.clock import Clock
 from mailvane.errors import QueueUnavailable
 from mailvane.events.catalogue import Event
-from mailvane.events.clean import admit, check
+from mailvane.events.clean import admit, check, parse
 from mailvane.events.codecs import StoredForm
 from mailvane.recording.gate import Gate, Wanted
 from mailvane.recording.switches import Switches
@@ -42,6 +42,10 @@ class Intake:
                     self._keep(state)
             self._looked = now  # only now: until the first look is done, the gate says that everything is off
         return gate
+
+    def form_in(self, text: bytes) -> StoredForm | None:
+        """As `form`, of an event that came as JSON."""
+        return self.form(parse(text))
 
     def form_of(self, event: Event) -> StoredForm | None:
         """As `form`, of an event that a program made: its types are looked at first."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from mailvane.clock import SystemClock
 from mailvane.errors import QueueUnavailable
-from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.recording.intake import Intake
 from mailvane.recording.session import COMMAND, Where, known
@@ -46,7 +45,7 @@ class LoopSession:
 
     def _judge(self, event: bytes) -> StoredForm | None:
         """Of what people recorded inside their own transactions. Raises EventRejected, QueueUnavailable."""
-        return self.intake.form(parse(event))
+        return self.intake.form_in(event)
 
     def _keep(self, state: str) -> None:
         async def keep() -> None:

@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 from mailvane.clock import SystemClock
 from mailvane.errors import MailvaneError, QueueUnavailable
 from mailvane.events.catalogue import Event
-from mailvane.events.clean import parse
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.queue.short import Places, ShortStore
@@ -82,7 +81,7 @@ class Session:
 
     def _judge(self, event: bytes) -> StoredForm | None:
         """Of what people recorded inside their own transactions. Raises EventRejected, QueueUnavailable."""
-        return self.intake.form(parse(event))
+        return self.intake.form_in(event)
 
     def _kept_by_server(self, name: str) -> str | None:
         """By the writer's thread, as all that is done with the store: an event loop may run in this one."""

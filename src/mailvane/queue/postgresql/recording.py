@@ -14,7 +14,7 @@ from mailvane.queue.postgresql.appending import PATIENCE, Appender, Judge
 from mailvane.queue.postgresql.connection import SQL, Connection
 from mailvane.queue.postgresql.line import Line
 from mailvane.queue.postgresql.schema import ensure_schema
-from mailvane.queue.writer import GROUP_BYTES, GROUP_EVENTS, HALVED, Answer, Answered, Appending
+from mailvane.queue.writer import Answer, Answered, Appending, next_group, promised
 
 T = TypeVar("T")
 
@@ -78,16 +78,7 @@ class SharedCommits:
         if self._ended:
             future.set_exception(QueueUnavailable("the recorder was closed; nothing was recorded"))
             return future
-
-        def answered(answer: Answer) -> None:
-            if future.done():
-                return
-            if isinstance(answer, QueueUnavailable):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-
-        self._waiting.append(Appending(events, token, answered))
+        self._waiting.append(promised(events, token, future))
         self._bell.set()
         return future
 
@@ -132,7 +123,7 @@ class SharedCommits:
         next_look, waited = 0.0, False
         while not (self._ended and not self._waiting):
             if self._waiting:
-                taken, waited = self._take(waited), False
+                taken, waited = next_group(self._waiting, waited), False
                 await self._commit(taken)
             else:
                 waited = True
@@ -145,19 +136,6 @@ class SharedCommits:
                     next_look = now + LOOK_EVERY
                     self._appender.inbox_waits = True
                 await self._move()
-
-    def _take(self, waited: bool) -> list[Appending]:
-        """`waited`: the server had nothing to do while all of them made up their minds. From now on it has one half of
-        them while the other half does."""
-        taken: list[Appending] = []
-        count = size = 0
-        most = len(self._waiting) // 2 if waited and len(self._waiting) >= HALVED else len(self._waiting)
-        while len(taken) < most and count < GROUP_EVENTS and size < GROUP_BYTES:
-            one = self._waiting.popleft()
-            taken.append(one)
-            count += len(one.events)
-            size += sum([len(e.body) for e in one.events])
-        return taken
 
     async def _commit(self, taken: list[Appending]) -> None:
         answers: Sequence[Answer]

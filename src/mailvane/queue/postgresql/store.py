@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import threading
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from mailvane.errors import QueueUnavailable
+from mailvane.queue.forking import ClosedBeforeForks
 from mailvane.queue.postgresql.address import Address
 from mailvane.queue.postgresql.appending import PATIENCE, Appender, Judge
 from mailvane.queue.postgresql.connection import SQL, Connection
@@ -17,6 +16,8 @@ from mailvane.queue.postgresql.recording import recording_line
 from mailvane.queue.writer import Answer, Group
 
 T = TypeVar("T")
+
+_forks = ClosedBeforeForks()
 
 
 class PostgreSQLStore:
@@ -32,7 +33,7 @@ class PostgreSQLStore:
         self._runner: asyncio.Runner | None = None
         self._line: Line | None = None
         self._appender: Appender | None = None
-        _stores.add(self)
+        _forks.add(self)
 
     def append(self, groups: Sequence[Group]) -> Sequence[Answer]:
         """As Appender.append, and moves what is in the inbox."""
@@ -58,7 +59,7 @@ class PostgreSQLStore:
         """A session that is not used costs nobody anything."""
 
     def close(self) -> None:
-        with _in_use:
+        with _forks.in_use:
             self.close_connection()
 
     def _with_line(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
@@ -66,7 +67,7 @@ class PostgreSQLStore:
         return self._line.run(work, max(0.0, PATIENCE - self._line.down_for))
 
     def _do(self, work: Callable[[Appender], Coroutine[Any, Any, T]]) -> T:
-        with _in_use:
+        with _forks.in_use:
             if self._runner is None or self._appender is None:
                 self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
                 self._line, self._appender = self._runner.run(self._open())
@@ -91,17 +92,3 @@ class PostgreSQLStore:
         ending = threading.Thread(target=end, name="mailvane-closes-session")
         ending.start()
         ending.join()
-
-
-_stores: "weakref.WeakSet[PostgreSQLStore]" = weakref.WeakSet()
-_in_use = threading.Lock()
-"""Held by whoever uses a session, and by who forks."""
-
-
-def _close_before_fork() -> None:
-    _in_use.acquire()
-    for store in list(_stores):
-        store.close_connection()
-
-
-os.register_at_fork(before=_close_before_fork, after_in_parent=_in_use.release, after_in_child=_in_use.release)
