@@ -80,7 +80,7 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
         check=False,
     )
     if result.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout[-2000:]}")
+        raise AssertionError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stdout[:4000]}")
     return result.stdout
 
 
@@ -114,8 +114,12 @@ def wait_until_ready(process: subprocess.Popen[bytes], ready: Callable[[], bool]
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """Nothing of the user's own settings (PGHOST, MYSQL_HOME) gets to a server."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder)}
+    """Nothing of the user's own settings (PGHOST, MYSQL_HOME) gets to a server.
+
+    Each has its temporary files in its own folder: MariaDB removes those of every other when it starts.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    return {"PATH": path, "LC_ALL": "C", "TZ": "UTC", "HOME": str(folder), "TMPDIR": str(folder)}
 
 
 @functools.cache

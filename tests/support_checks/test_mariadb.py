@@ -22,6 +22,11 @@ def test_databases_are_empty_and_the_user_may_do_all_in_them(mariadb: MariaDB) -
     mariadb.drop(second)
 
 
+def test_its_temporary_files_are_its_own(mariadb: MariaDB) -> None:
+    """A server that starts removes those in its folder for them, also those of another one that is being set up."""
+    assert mariadb.query("SELECT @@tmpdir") == [(str(mariadb.folder),)]
+
+
 def test_a_wrong_password_is_refused(mariadb: MariaDB, mariadb_url: str) -> None:
     with pytest.raises(pymysql.err.OperationalError, match="Access denied"):
         connect(mariadb, mariadb_url, password="wrong")
