@@ -4,8 +4,9 @@ Each driver turns its library's errors into `Problem`s: what it was, in words, a
 one of the rows will not do: only then is it worth trying fewer.
 """
 
+import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
@@ -59,6 +60,20 @@ class Session(Protocol):
     async def close(self) -> None:
         """Says good-bye, and ends it."""
         ...
+
+
+@contextlib.contextmanager
+def as_problems(problem_of: Callable[[BaseException], Problem | None]) -> Generator[None, None, None]:
+    """What a driver raises while a batch is under way, as a Problem. `problem_of` knows its library's errors; what is
+    neither one of them nor a lost connection goes on as it is."""
+    try:
+        yield
+    except Exception as error:
+        if (problem := problem_of(error)) is not None:
+            raise problem from None
+        if isinstance(error, OSError):
+            raise Problem(Failure.RESET, f"the connection was lost: {error.strerror or error}") from None
+        raise
 
 
 Open = Callable[[Place, Statement, Sequence[Kind]], Awaitable[Session]]

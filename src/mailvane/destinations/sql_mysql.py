@@ -13,7 +13,7 @@ from asyncmy import errors
 from mailvane.destinations.contract import Failure
 from mailvane.destinations.dsn import Dsn, Tls
 from mailvane.destinations.placeholders import Statement, row_shape
-from mailvane.destinations.sql_driver import Place, Problem
+from mailvane.destinations.sql_driver import Place, Problem, as_problems
 from mailvane.destinations.sql_values import Kind, Values
 
 PLACEHOLDERS_MOST = 65_535
@@ -113,7 +113,7 @@ class MysqlSession:
 
     async def run(self, rows: Sequence[Values]) -> None:
         """See Session."""
-        try:
+        with as_problems(problem_of):
             await self._connection.begin()
             try:
                 await self._execute(rows)
@@ -122,12 +122,6 @@ class MysqlSession:
                     await self._connection.rollback()
                 raise
             await self._connection.commit()
-        except Exception as error:
-            if (problem := problem_of(error)) is not None:
-                raise problem from None
-            if isinstance(error, OSError):
-                raise Problem(Failure.RESET, f"the connection was lost: {error.strerror or error}") from None
-            raise
 
     async def _execute(self, rows: Sequence[Values]) -> None:
         """A full batch is one statement; others are put together from powers of two, so that few are prepared."""

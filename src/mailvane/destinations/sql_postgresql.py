@@ -12,7 +12,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 from mailvane.destinations.contract import Database, Failure
 from mailvane.destinations.dsn import Tls
 from mailvane.destinations.placeholders import Statement, parse_statement, row_shape
-from mailvane.destinations.sql_driver import Place, Problem
+from mailvane.destinations.sql_driver import Place, Problem, as_problems
 from mailvane.destinations.sql_values import Kind, Value, Values
 
 ROWS = 50
@@ -126,16 +126,10 @@ class PostgresqlSession:
 
     async def run(self, rows: Sequence[Values]) -> None:
         """See Session."""
-        try:
+        with as_problems(problem_of):
             if self._prepared is None:
                 self._prepared = await self._prepare()
             await self._run(self._prepared, [self._as_text(row) for row in rows] if self._written else rows)
-        except Exception as error:
-            if (problem := problem_of(error)) is not None:
-                raise problem from None
-            if isinstance(error, OSError):
-                raise Problem(Failure.RESET, f"the connection was lost: {error.strerror or error}") from None
-            raise
 
     async def _run(self, prepared: _Prepared, rows: Sequence[Sequence[Value]]) -> None:
         many = len(rows) - len(rows) % ROWS if self._many is not None else 0
