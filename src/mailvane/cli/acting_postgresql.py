@@ -5,11 +5,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
-from mailvane.errors import QueueOwned, QueueUnavailable
-from mailvane.operations.orders import Elsewhere
+from mailvane.operations.orders import Elsewhere, owned_for_a_moment
 from mailvane.operations.routes import PAUSED, with_paused
 from mailvane.queue.contract import Filter
-from mailvane.queue.postgresql import PostgreSQLQueue, open_postgresql, own_postgresql
+from mailvane.queue.postgresql import PostgreSQLQueue, open_postgresql
 
 T = TypeVar("T")
 
@@ -60,11 +59,5 @@ class InDatabase:
 
     async def _keep_paused(self, names: Sequence[str], pause: bool) -> None:
         """Nobody delivers. It is owned for a moment, so that nobody begins to, with what was kept before."""
-        try:
-            owned = await own_postgresql(self._url, self._command)
-        except QueueOwned as e:
-            raise QueueUnavailable(f"nothing was changed: {e}, and it does not answer; try again") from e
-        try:
+        async with owned_for_a_moment(self._url, self._command) as owned:
             await owned.keep(PAUSED, with_paused(await owned.kept(PAUSED), names, pause))
-        finally:
-            await owned.close()

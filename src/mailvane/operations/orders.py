@@ -8,14 +8,15 @@ answers.
     replay   ids of delivered events, a JSON array     `ids` of those that are in the queue again
 """
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
 from mailvane.errors import MailvaneError, QueueOwned, QueueUnavailable
 from mailvane.processor.run import Processor
-from mailvane.queue.postgresql import Order, PostgreSQLQueue, own_postgresql
+from mailvane.queue.postgresql import Order, OwnedPostgreSQLQueue, PostgreSQLQueue, own_postgresql
 from mailvane.queue.postgresql.orders import Orders
 
 PATIENCE = 5.0
@@ -58,14 +59,8 @@ class Elsewhere:
         """As OwnedQueue.replay: by whoever delivers, or, if nobody does, by this process as the owner of a moment."""
         if (answer := await self._asked("replay", msgspec.json.encode(list(ids)).decode())) is not None:
             return answer.ids
-        try:
-            owned = await own_postgresql(self._url, self._command)
-        except QueueOwned as e:
-            raise QueueUnavailable(f"nothing was replayed: {e}, and it does not answer; try again") from e
-        try:
+        async with owned_for_a_moment(self._url, self._command) as owned:
             return await owned.replay(ids)
-        finally:
-            await owned.close()
 
     async def _names(self, act: str, name: str) -> list[str] | None:
         answer = await self._asked(act, name)
@@ -75,6 +70,19 @@ class Elsewhere:
         if not await self._queue.lookup.owner():
             return None
         return await ask_owner(self._queue.orders, act, argument)
+
+
+@contextlib.asynccontextmanager
+async def owned_for_a_moment(url: str, command: str) -> AsyncGenerator[OwnedPostgreSQLQueue, None]:
+    """The queue, where nobody delivers and nobody begins to meanwhile. Raises QueueUnavailable if somebody does."""
+    try:
+        owned = await own_postgresql(url, command)
+    except QueueOwned as e:
+        raise QueueUnavailable(f"nothing was changed: {e}, and it does not answer; try again") from e
+    try:
+        yield owned
+    finally:
+        await owned.close()
 
 
 async def ask_owner(orders: Orders, act: str, argument: str = "", patience: float = PATIENCE) -> Answer | None:
