@@ -1,9 +1,11 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.homes import Home
+from support.endpoint import Endpoint
+from support.homes import Home, bounce
 
 
 @pytest.fixture
@@ -13,14 +15,47 @@ def home(make_home: Callable[..., Home]) -> Home:
 
 def test_init_makes_a_home_once(home: Home) -> None:
     new = home.folder.parent / "new"
-    assert home.json("init", "--home", str(new)) == {"home": str(new), "made": True}
-    assert home.json("--home", str(new), "init") == {"home": str(new), "made": False}
+    assert home.json("init", "--home", str(new)) == {"home": str(new), "made": True, "enabled": []}
+    assert home.json("--home", str(new), "init") == {"home": str(new), "made": False, "enabled": []}
     assert sorted(p.name for p in new.iterdir()) == ["control", "mailvane.conf"]
     assert [p.name for p in (new / "control").iterdir()] == ["event_processor.json"]
     assert (
         f"mailvane enable bounce_all bounce_bad_address --home {new}2"
         in home.mailvane("init", "--home", f"{new}2").stdout
     )
+
+
+def test_init_says_at_once_what_is_recorded_and_where_it_goes(home: Home, endpoint: Endpoint) -> None:
+    new = str(home.folder.parent / "new")
+    wanted = ("init", "--home", new, "--enable", "BOUNCE_ALL", "scomp", "--post-to", endpoint.url())
+    said = home.mailvane(*wanted).stdout
+    assert "made the home" in said and "recorded from now on: bounce_all, scomp" in said
+    lines = "\n".join(json.dumps(event) for event in (bounce(1), bounce(2, "engine_open")))
+    assert home.mailvane("record", "--home", new, "-", input=lines).returncode == 0
+    home.mailvane("processor", "--once", "--home", new)
+    assert [e["event_type"] for e in endpoint.events()] == ["bounce_all"]
+    assert home.json(*wanted) == {"home": new, "made": False, "enabled": ["bounce_all", "scomp"]}
+
+
+def test_init_never_overwrites_a_configuration(home: Home) -> None:
+    kept = (home.folder / "control" / "event_processor.json").read_text()
+    done = home.mailvane("init", "--post-to", "http://localhost:3000/", "--enable", "scomp", check=False)
+    assert done.returncode == 1 and "event_processor.json is there and says something else" in done.stderr
+    assert (home.folder / "control" / "event_processor.json").read_text() == kept
+    assert home.json("enabled")["types"]["scomp"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--enable", "bounce_al"), 'did you mean "bounce_all"?'),
+        (("--post-to", "localhost:3000"), "--post-to: the URL has no scheme"),
+    ],
+)
+def test_nothing_is_made_of_what_cannot_be_meant(home: Home, arguments: tuple[str, ...], said: str) -> None:
+    new = home.folder.parent / "new"
+    done = home.mailvane("init", "--home", str(new), *arguments, check=False)
+    assert done.returncode == 1 and said in done.stderr and not new.exists()
 
 
 @pytest.mark.parametrize(

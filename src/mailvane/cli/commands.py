@@ -15,7 +15,7 @@ from mailvane.version import __version__
 COMMANDS: dict[str, Command] = {
     c.name: c
     for c in (
-        Command("init", "makes a home: settings, control files, the queue's place", "setting_up:INIT"),
+        Command("init", "makes a home: settings, control files, the queue's place", "init:INIT"),
         Command("run", "everything configured, in the foreground: API and Event Processor", "run:RUN"),
         Command("processor", "event delivery alone; --once; --check-syntax", "run:PROCESSOR"),
         Command("record", "records events given as JSON", "record:RECORD"),

@@ -1,5 +1,6 @@
 """The home folder: where it is, and how `mailvane init` makes one."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,9 @@ from pathlib import Path
 
 from mailvane.configuration.directive_values import queue_in
 from mailvane.configuration.directives import commented_file
+from mailvane.configuration.secrets import is_reference
 from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE
+from mailvane.configuration.urls import BadUrl, ascii_url
 from mailvane.errors import HomeMissing, MailvaneError
 
 SYSTEM_HOME = Path("/var/lib/mailvane")
@@ -16,7 +19,7 @@ LOCAL_HOME = Path("mailvane-home")
 CONTROL = "control"
 _NEW = f".{SETTINGS_FILE}.new"
 
-LEAVE_ALL = """\
+_ALL_TO = """\
 {
   "configuration_mode": "json",
 
@@ -28,12 +31,13 @@ LEAVE_ALL = """\
         "all": true
       },
       "destination": {
-        "type": "leave_in_queue"
+        %s
       }
     }
   ]
 }
 """
+LEAVE_ALL = _ALL_TO % '"type": "leave_in_queue"'
 """The legacy configuration that an installation starts with."""
 
 
@@ -69,15 +73,20 @@ def existing_home(
     )
 
 
-def init(home: Path, queue_url: str = "") -> Initialized:
+def init(home: Path, queue_url: str = "", post_to: str = "") -> Initialized:
     """Makes a home; a folder that is a home already stays as it is, as does what stands in `control`.
 
-    Raises HomeMissing if a folder is in the way that is no home, MailvaneError if it cannot be made.
+    With `post_to` its event_processor.json posts every event to that URL. Raises HomeMissing if a folder is in the
+    way that is no home, MailvaneError if it cannot be made, or has an event_processor.json already that does not post
+    there.
     """
     home = home.absolute()
+    legacy = _legacy(post_to)
     if queue_url:
         queue_in(queue_url, home, lambda why: MailvaneError(f"--queue: {why}"))
     try:
+        if post_to and (home / CONTROL / LEGACY_FILE).exists():
+            _same(home / CONTROL / LEGACY_FILE, legacy)
         if (home / SETTINGS_FILE).exists():
             return Initialized(home, made=False)
         if home.exists():
@@ -90,13 +99,30 @@ def init(home: Path, queue_url: str = "") -> Initialized:
                 )
         (home / CONTROL).mkdir(mode=0o755, parents=True, exist_ok=True)
         if not (home / CONTROL / LEGACY_FILE).exists():
-            _write(home / CONTROL / LEGACY_FILE, LEAVE_ALL, 0o644)
+            _write(home / CONTROL / LEGACY_FILE, legacy, 0o644)
         # Last, and at once: this file is what makes a folder a home.
         _write(home / _NEW, commented_file(queue_url), 0o640)
         os.replace(home / _NEW, home / SETTINGS_FILE)
     except OSError as error:
         raise MailvaneError(f"{home} cannot be made: {error.filename or home}: {error.strerror}") from None
     return Initialized(home, made=True)
+
+
+def _legacy(post_to: str) -> str:
+    if not post_to:
+        return LEAVE_ALL
+    if not is_reference(post_to):
+        try:
+            ascii_url(post_to)
+        except BadUrl as error:
+            raise MailvaneError(f"--post-to: {error}") from None
+    return _ALL_TO % f'"type": "http_post",\n        "url": {json.dumps(post_to)}'
+
+
+def _same(path: Path, legacy: str) -> None:
+    """An edit of somebody's is never undone."""
+    if path.read_bytes() != legacy.encode():
+        raise MailvaneError(f"{path} is there and says something else; write the URL into it. Nothing was changed")
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -24,11 +24,17 @@ def disable(directory: Path, event_type: str) -> Path:
     return _write(directory, event_type, False)
 
 
-def _write(directory: Path, event_type: str, on: bool) -> Path:
+def switched_type(event_type: str) -> str:
+    """The type's name as the catalogue has it. Raises MailvaneError, with what to do, if it has no control file."""
     name = event_type.lower()
-    switch = SWITCHED.get(name)
-    if switch is None:
+    if name not in SWITCHED:
         raise MailvaneError(_no_switch(event_type))
+    return name
+
+
+def _write(directory: Path, event_type: str, on: bool) -> Path:
+    name = switched_type(event_type)
+    switch = SWITCHED[name]
     path = directory / switch
     text = _rules_text(path, on) if name == ATTEMPT else f"{int(on)}\n"
     new = directory / f".{switch}.{os.getpid()}"
