@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from types import TracebackType
@@ -108,11 +108,13 @@ class AsyncRecorder:
 
     async def record(self, event: Event) -> int | None:
         """See Recorder.record."""
-        session = await self._open()
+        session = self._session
+        if session is None or self._loop is not asyncio.get_running_loop():
+            session = await self._open()
         form = session.intake.form_of(event)
         if form is None:
             return None
-        return (await self._append(session, [form]))[0] or None
+        return (await self._append(session, (form,)))[0] or None
 
     async def record_many(self, events: Iterable[Event]) -> list[int | None]:
         """See Recorder.record_many."""
@@ -123,7 +125,7 @@ class AsyncRecorder:
             ids += await self._append(session, group)
         return with_gaps(wanted, ids)
 
-    def _append(self, session: Session | LoopSession, group: list[StoredForm]) -> asyncio.Future[list[int]]:
+    def _append(self, session: Session | LoopSession, group: Sequence[StoredForm]) -> asyncio.Future[list[int]]:
         if isinstance(session, LoopSession):
             return session.append(group)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from mailvane.errors import QueueUnavailable
-from mailvane.events.codecs import StoredForm
+from mailvane.events.catalogue import Event
+from mailvane.events.codecs import StoredForm, stored_form
 from mailvane.queue.contract import Books, Filter, Settlement
 from mailvane.queue.postgresql import (
     PostgreSQLQueue,
@@ -163,10 +164,11 @@ def test_what_is_handed_over_follows_on_without_a_gap_or_comes_apart(postgresql_
     asyncio.run(main())
 
 
-def test_one_group_that_cannot_be_stored_takes_no_other_along(postgresql_url: str) -> None:
+@pytest.mark.parametrize("body", ["a\x00b", "a\x1fb"])
+def test_one_group_that_cannot_be_stored_takes_no_other_along(postgresql_url: str, body: str) -> None:
     async def main() -> None:
         async with opened(postgresql_url) as queue:
-            bad = StoredForm("scomp", "a1", 1, "a\x00b", "")
+            bad = StoredForm("scomp", "a1", 1, body, "")
             answers = await asyncio.gather(
                 queue.append([event(1)]), queue.append([bad]), queue.append([event(2)]), return_exceptions=True
             )
@@ -174,6 +176,30 @@ def test_one_group_that_cannot_be_stored_takes_no_other_along(postgresql_url: st
             assert await ids_in(queue) == [*answers[0], *answers[2]]  # type: ignore[misc]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_each_value_is_stored_as_it_was_handed_in(postgresql: PostgreSQL, postgresql_url: str, count: int) -> None:
+    """The columns of a group travel as one text each, ended by U+001F: empty values stay, escaped ones stay escaped."""
+    forms = [
+        stored_form(
+            Event(
+                event_type="bounce_all", email=f"u{n}@example.com", listid="Ä1" if n % 3 else "", bounce_text="a\x1fb"
+            ),
+            "mail1" if n % 2 else "",
+        )
+        for n in range(count)
+    ]
+
+    async def main() -> list[int]:
+        async with opened(postgresql_url) as queue:
+            return await queue.append(forms)
+
+    ids = asyncio.run(main())
+    rows = postgresql.query(
+        "SELECT id, event_type, mail_class, valued, body, extra FROM queue ORDER BY id", url=postgresql_url
+    )
+    assert rows == [(i, f.event_type, f.mail_class, f.valued, f.body, f.extra) for i, f in zip(ids, forms, strict=True)]
 
 
 # D9

@@ -28,9 +28,10 @@ let in (returned or raised). QueueUnavailable leaves it for later."""
 PATIENCE = 8.0
 """Seconds for which a group waits for a server that is away: it restarts in less."""
 INBOX_EVENTS = 500
+END = "\x1f"
+"""Ends a value among those of a column: it stands in none of them, see the statement."""
 
 _known = msgspec.json.Decoder(dict[str, tuple[int, int]]).decode
-_Value = tuple[list[str], list[str], list[int], list[str], list[str], list[str], list[int]]
 
 log = logging.getLogger("mailvane.queue")
 
@@ -80,11 +81,11 @@ class Appender:
     ) -> tuple[int, dict[str, tuple[int, int]]]:
         if not events:
             return 0, {}
-        types = [e.event_type for e in events]
-        classes = [e.mail_class for e in events]
-        lengths = [e.valued for e in events]
-        bodies = [e.body for e in events]
-        extras = [e.extra for e in events]
+        types = _column([e.event_type for e in events])
+        classes = _column([e.mail_class for e in events])
+        lengths = _column([str(e.valued) for e in events])
+        bodies = _column([e.body for e in events])
+        extras = _column([e.extra for e in events])
         commit = secrets.token_hex(12)
         sent = False
 
@@ -92,7 +93,7 @@ class Appender:
             nonlocal sent
             sent = True
             row = await connection.fetchrow(
-                SQL["append"], commit, types, classes, lengths, bodies, extras, tokens, inboxes
+                SQL["append"], commit, len(events), types, classes, lengths, bodies, extras, tokens, inboxes
             )
             assert row is not None
             self.inbox_waits |= bool(row[3])
@@ -147,6 +148,17 @@ class Appender:
         if first and self._moved is not None:
             self._moved(first, len(wanted))
         return []
+
+
+def _column(values: list[str]) -> str:
+    """The values of a column as the statement takes them apart: each ended by U+001F, the empty ones too. Raises Unfit.
+
+    Whatever came past the door is refused here before it could be cut in two.
+    """
+    text = END.join(values) + END
+    if text.count(END) != len(values):
+        raise Unfit("the queue cannot store it: it has a U+001F that is not escaped")
+    return text
 
 
 def _answers(groups: Sequence[Group], places: Sequence[int], first: int, known: dict[str, tuple[int, int]]):
