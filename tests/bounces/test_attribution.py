@@ -87,6 +87,29 @@ def test_the_return_path_gives_what_the_headers_do_not() -> None:
     assert facts.attribution == Attribution("a1", "s9")
 
 
+@pytest.mark.parametrize(
+    ("reported", "received", "queue_id"),
+    [
+        ("4jYdNc1jJszJDb0", "by mx.example.net (Postfix) with ESMTP id ANOTHER1", "4jYdNc1jJszJDb0"),
+        ("", "from a\r\n\tby mx.example.net (Postfix) with ESMTP id 3F4A2B1C9D\r\n\tfor <u@x.example>", "3F4A2B1C9D"),
+        ("", "from a by mx.example.net with esmtp (Exim 4.96)\r\n\tid 1rAbCd-0001Ef-2G", "1rAbCd-0001Ef-2G"),
+        ("", "from a by mx.example.net; Tue, 24 Nov 2026 09:50:56 +0000", ""),
+        ("two words", "", ""),
+        ("esc\x1b[2J", "", ""),
+        ("x" * 65, "", ""),
+        ("", "id " + "x" * 2_000, ""),
+    ],
+)  # fmt: skip
+def test_the_queue_id_is_the_reports_or_that_of_the_last_received(reported: str, received: str, queue_id: str) -> None:
+    returned = (f"Received: {received}\r\n" if received else "") + "Received: by first.example.net id FIRST01\r\n"
+    if not received:
+        returned = "Subject: x\r\n"
+    raw = bounce(returned).replace(
+        b"Final-Recipient", f"X-Postfix-Queue-ID: {reported}\r\n\r\nFinal-Recipient".encode()
+    )
+    assert read_mail(raw).attribution.queue_id == queue_id
+
+
 @pytest.mark.parametrize("name", ["To", "Delivered-To", "X-Original-To", "Envelope-To"])
 def test_the_return_path_is_found_where_mail_servers_write_it(name: str) -> None:
     facts = read_mail(bounce("Subject: x\r\n", f"{name}: <b-l-s-reader=example.org@b.example.net>\r\n"))

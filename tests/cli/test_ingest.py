@@ -45,6 +45,15 @@ def test_it_says_the_same_in_words_with_the_rule_and_the_sentence(home: Home) ->
     assert "rule unknown-user, which saw: " in said
 
 
+def test_show_has_the_queue_id_under_which_the_mail_server_knew_the_message(home: Home) -> None:
+    home.mailvane("ingest", "mail", str(HARD))
+    directly = home.json("events", "show", "1")["event"]
+    assert (directly["msguid"], directly["synchronous"]) == ("4jYdNc1jJszJDb0", False)
+    assert "msguid                    4jYdNc1jJszJDb0\n" in home.mailvane("events", "show", "2").stdout
+    home.run()
+    assert home.json("events", "show", "1")["event"] == directly  # by the process that delivers
+
+
 def test_in_a_home_just_made_every_type_is_off_which_is_no_error(make_home: Callable[..., Home]) -> None:
     home = make_home()
     assert home.mailvane("ingest", "mail", "-", input=HARD.read_bytes()).returncode == 0

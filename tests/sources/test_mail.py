@@ -89,6 +89,11 @@ def test_a_hard_bounce_carries_everything_known_of_it() -> None:
     )
 
 
+def test_both_events_of_a_bounce_name_the_message_in_the_mail_servers_queue() -> None:
+    found = meaning((DATA / "mta/postfix/pipe-send1-m1-5.1.1.eml").read_bytes())
+    assert [event.msguid for event in found.events] == ["4jYdNc1jJszJDb0"] * 2
+
+
 def test_an_unsubscribe_mail_is_engine_unsub() -> None:
     found = meaning(b"From: a@example.com\r\n\r\n", "unsubscribe-news-s7-reader=example.com@lists.example.net")
     assert found.events == (

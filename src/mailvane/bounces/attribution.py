@@ -17,6 +17,10 @@ _VERP = re.compile(r"([^-=+@\s]+)-([A-Za-z0-9_+]{1,20})-([^-=@\s]{1,64})-([^\s@]
 _PLUS = re.compile(r"([^=+@\s]+)\+([^\s@]+=[^\s@=]+)")
 _JOB_BEFORE = re.compile(r"[^.=]+\.\d+\.(.+)")
 
+# Postfix, Sendmail and Exim end the trace with it: "by mx.example.net (Postfix) with ESMTP id 4jYdNc1jJszJDb0".
+_RECEIVED_AS = re.compile(r"\sid\s+<?([^\s<>;()]+)")
+_QUEUE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{3,63}")
+
 _DELIVERED_TO = ("x-original-to", "delivered-to", "envelope-to", "x-envelope-to", "to")
 
 
@@ -89,7 +93,7 @@ def find_return_path(
     return None
 
 
-def read_attribution(returned: Headers, return_path: ReturnPath | None) -> Attribution:
+def read_attribution(returned: Headers, return_path: ReturnPath | None, queue_id: str = "") -> Attribution:
     """List, send, class and tracking id: from the *returned* message's headers, then from the return path."""
 
     def field(name: str) -> str:
@@ -101,4 +105,17 @@ def read_attribution(returned: Headers, return_path: ReturnPath | None) -> Attri
         sendid=(field("x-greenarrow-sendid") or (return_path.sendid if return_path else "")).lower(),
         mail_class=field("x-greenarrow-mailclass"),
         click_tracking_id=field("x-greenarrow-click-tracking-id"),
+        queue_id=queue_id,
     )
+
+
+def find_queue_id(reported: str, returned: Headers) -> str:
+    """Under which name the server that reports had the *returned* message in its queue; empty if nothing says so.
+
+    *reported* is what the report says itself; else the message's topmost Received does, which that server wrote.
+    """
+    received = _RECEIVED_AS.search(returned.get("received")[:1_000])
+    for place in (reported, received[1] if received else ""):
+        if _QUEUE_ID.fullmatch(place):
+            return place
+    return ""

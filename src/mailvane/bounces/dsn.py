@@ -42,6 +42,8 @@ class DeliveryReport:
     recipients: tuple[ReportedRecipient, ...]
     sender: str | None
     """``X-Postfix-Sender``: the envelope sender of the returned message, our return path."""
+    queue_id: str
+    """``X-Postfix-Queue-ID``: the returned message in the reporting server's queue; empty if it does not say."""
     cut: bool
     """Were there more recipients than are looked at?"""
 
@@ -66,10 +68,12 @@ def read_dsn_in_text(mail: Mail) -> DeliveryReport | None:
 def _report(contents: list[bytes]) -> DeliveryReport:
     recipients: list[ReportedRecipient] = []
     sender: str | None = None
+    queue_id = ""
     cut = False
     for content in contents:
         for fields in field_blocks(content):
             sender = sender or typed_address(fields.get("x-postfix-sender"))
+            queue_id = queue_id or fields.get("x-postfix-queue-id")
             recipient = _recipient(fields)
             if recipient is None:
                 continue
@@ -77,7 +81,7 @@ def _report(contents: list[bytes]) -> DeliveryReport:
                 cut = True
                 break
             recipients.append(recipient)
-    return DeliveryReport(tuple(recipients), sender, cut)
+    return DeliveryReport(tuple(recipients), sender, queue_id, cut)
 
 
 def field_blocks(content: bytes) -> list[Headers]:

@@ -30,6 +30,8 @@ class Attribution:
     sendid: str = ""
     mail_class: str = ""
     click_tracking_id: str = ""
+    queue_id: str = ""
+    """The message in the queue of the mail server that reports: what stands in that server's log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mailvane.bounces.addresses import addresses_in_list
-from mailvane.bounces.attribution import ReturnPath, find_return_path, read_attribution
+from mailvane.bounces.attribution import ReturnPath, find_queue_id, find_return_path, read_attribution
 from mailvane.bounces.classify import classify
 from mailvane.bounces.dsn import RECIPIENTS_AT_MOST, DeliveryReport, ReportedRecipient
 from mailvane.bounces.explanation import Explanation
@@ -38,7 +38,7 @@ def from_dsn(mail: Mail, report: DeliveryReport, delivered_to: str | None) -> Ma
     """The facts of a delivery status notification; delays and successes are no bounce."""
     returned = read_returned(mail)
     path = find_return_path(delivered_to, mail.headers, returned.headers, report.sender)
-    attribution = read_attribution(returned.headers, path)
+    attribution = read_attribution(returned.headers, path, find_queue_id(report.queue_id, returned.headers))
     failed = tuple(reported for reported in report.recipients if reported.action == "failed")
     if not failed:
         return MailFacts("none", "rfc3464", f"a delivery report of {_no_failure(report)}", (), attribution)
@@ -58,7 +58,7 @@ def from_letter(mail: Mail, returned_by: str, delivered_to: str | None) -> MailF
     """
     returned = read_returned(mail)
     path = find_return_path(delivered_to, mail.headers, returned.headers, None)
-    attribution = read_attribution(returned.headers, path)
+    attribution = read_attribution(returned.headers, path, find_queue_id("", returned.headers))
     letter = find_failed_addresses(mail)
     if (letter.only_delayed or not letter.addresses) and _says_delay(mail, returned.words):
         return MailFacts("none", letter.found_in, "a letter about a delay, the server keeps trying", (), attribution)

@@ -141,7 +141,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         _about("how it ended", "success", _ATTEMPT, "delivery"),
     ] = ""
     is_retry: Annotated[_Flag | None, _about("1: not the first attempt", 0, _ATTEMPT, "delivery")] = None
-    msguid: Annotated[_Text, _about("the message in the mail server's queue", "4jYdNc1v0gz", _ATTEMPT, "delivery")] = ""
+    msguid: Annotated[
+        _Text,
+        _about(
+            "the message in the mail server's queue (of a bounce: in that of the server that reported it)",
+            "4jYdNc1v0gz",
+            f"{_ATTEMPT}, {_BOUNCES}",
+            "delivery",
+        ),
+    ] = ""
     sender: Annotated[_Text, _about("envelope sender", "bounce@example.com", _ATTEMPT, "delivery")] = ""
     mtaid: Annotated[_Whole | None, _about("the mail server", 1, _ATTEMPT, "delivery")] = None
     outmtaid: Annotated[_Whole | None, _about("the sending address's number", 1, _ATTEMPT, "delivery")] = None

@@ -108,8 +108,12 @@ def modern_json(event_id: int, epoch: str, valued: int, body: str, extra: str) -
 
 def event_server(extra: str) -> str:
     """The server that recorded an event, from what is stored of it."""
-    value = _values(b"{" + extra.encode() + b"}").get("server_id", "") if extra else ""
-    return str(value)
+    return str(modern_values(extra).get("server_id", ""))
+
+
+def modern_values(extra: str) -> dict[str, object]:
+    """What only the modern object has of an event, as values; those that it does not have are left out."""
+    return _values(b"{" + extra.encode() + b"}")
 
 
 def unique_id(server_id: str, epoch: str, event_id: int) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from mailvane.events.codecs import event_server, legacy_values, unique_id
+from mailvane.events.codecs import event_server, legacy_values, modern_values, unique_id
 from mailvane.processor.plan import LEGACY, Plan, Route
 from mailvane.processor.routing import Router
 from mailvane.processor.states import EventState, state_of
@@ -113,6 +113,8 @@ class FailedAttempt(msgspec.Struct, frozen=True):
 class Shown(msgspec.Struct, frozen=True):
     """One event, and all that is known of its way. Times are seconds since the Unix epoch, null for never.
 
+    `event` is the legacy object, and what of it only the modern one has (mail_class, msguid of a bounce, server_id …).
+
     `failed` has the first and the last nine of the failed attempts; `delivered` is there for events that are kept after
     that.
     """
@@ -191,7 +193,7 @@ class Inspection:
             return None
         row = seen.row
         return Shown(
-            event=seen.legacy(),
+            event={**seen.legacy(), **modern_values(row.extra)},
             state=str(seen.state),
             event_unique_id=unique_id(event_server(row.extra), self.epoch, row.id),
             destination=seen.destination,

@@ -84,6 +84,7 @@ def _events(facts: MailFacts, person: Recipient, bounce_text_length: int, now: i
             bounce_type=verdict.bounce_type,
             bounce_code=verdict.bounce_code,
             bounce_text=text,
+            msguid=about.queue_id,
             synchronous=synchronous,
         )
 
