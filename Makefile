@@ -5,12 +5,13 @@ INSTALLED := .venv/.installed
 # PostgreSQL comes with the requirements.
 SERVERS := setpriv mariadbd mariadb-install-db
 
-.PHONY: help install demo test check lint proof bench lock clean
+.PHONY: help install demo test check lint docs proof bench lock clean
 
 help:
 	@echo "make demo    a tour of mailvane on real mail; ends by itself"
 	@echo "make test    all tests, with every server they need"
 	@echo "make check   lint, format, types, order of imports, make test"
+	@echo "make docs    the pages as a site, into build/site; every link is checked"
 	@echo "make proof   what takes longer, in parts: make proof PART=kills"
 	@echo "make bench   the benchmarks, into bench/results/"
 	@echo "make lock    pins the requirements anew"
@@ -46,6 +47,9 @@ lint: install
 check: lint
 	@$(MAKE) --no-print-directory test
 
+docs: install
+	@$(BIN)/python scripts/docs_site.py
+
 # PART names a file tests/proof/test_PART.py; without it all parts run, one after the other.
 proof: install
 	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter $(SERVERS)
@@ -64,4 +68,4 @@ lock:
 	@$(UV_COMPILE) --constraint requirements/dev.txt pyproject.toml -o requirements/runtime.txt
 
 clean:
-	rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .tools build .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
