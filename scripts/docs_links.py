@@ -61,7 +61,7 @@ def links(text: str) -> list[Link]:
 
 
 def anchors(text: str) -> set[str]:
-    """The names that GitHub gives to the headings: lower case, blanks as dashes, no punctuation; the next ends in -1."""
+    """The names that GitHub gives to headings: lower case, blanks as dashes, no punctuation; a second ends in -1."""
     names: set[str] = set()
     for _, line in _prose(text):
         if heading := _HEADING.match(line):

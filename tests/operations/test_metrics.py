@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mailvane.destinations.contract import Failure
 from mailvane.operations.metrics import METRICS, Metrics, Readings, Standing
+from mailvane.operations.reference import filled
 
 
 def read(metrics: Metrics, readings: Readings | None = None) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -68,10 +71,27 @@ def test_every_metric_is_told_with_its_help():
     metrics = Metrics()
     metrics.tally("a").failed(Failure.DNS)
     text = metrics.exposition(Readings(destinations={"a": Standing()})).decode()
-    for name, help_ in METRICS.items():
-        assert f"# HELP {name} {help_}\n" in text
+    for name, declared in METRICS.items():
+        assert f"# HELP {name} {declared.help}\n# TYPE {name} {declared.kind}\n" in text
     ours = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE mailvane_")}
     assert ours == set(METRICS)
+
+
+def test_the_page_on_metrics_has_every_one_as_it_is_declared():
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert filled(page) == page, "run: python -m mailvane.operations.reference docs/metrics.md"
+    assert all(f"| `{name}` |" in page for name in METRICS)
+
+
+def test_labels_are_those_that_are_declared():
+    metrics = Metrics()
+    metrics.tally("a").failed(Failure.DNS)
+    text = metrics.exposition(Readings(destinations={"a": Standing()})).decode()
+    for family in text_string_to_metric_families(text):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        if name in METRICS:
+            labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
+            assert labels == {frozenset(METRICS[name].labels)}, name
 
 
 def test_a_fresh_process_tells_noughts_and_its_own_memory():

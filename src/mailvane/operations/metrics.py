@@ -9,7 +9,7 @@ A destination goes by its name in the plan, which has its secrets masked.
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mailvane.destinations.contract import Failure
 from mailvane.operations.status import Status
@@ -22,21 +22,38 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 """Upper bounds of the histogram's buckets, seconds; an attempt ends after 30 at the latest."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-METRICS: Mapping[str, str] = {
-    "mailvane_recorded_total": "Events recorded since this process started",
-    "mailvane_delivered_total": "Events that the destination took",
-    "mailvane_dropped_total": "Events removed because the configuration drops them, since the queue was made",
-    "mailvane_failed_total": "Attempts that failed, by class of failure",
-    "mailvane_delivery_seconds": "How long attempts took that delivered",
-    "mailvane_waiting": "Events in the queue: waiting, in flight, deferred and left",
-    "mailvane_oldest_seconds": "Age of the oldest event in the queue, 0 for an empty one",
-    "mailvane_in_flight": "Events whose attempt has begun and whose outcome is not on disk yet",
-    "mailvane_deferred": "Events that failed and wait for another try",
-    "mailvane_circuit_open": "1: the destination failed too often and is only probed",
-    "mailvane_paused": "1: the destination is paused, by a person or because it answered 410",
-    "mailvane_config_stale": "1: the configuration file cannot be used, and the last good one is in force",
+
+class Declared(NamedTuple):
+    """What a metric is, by Prometheus's names for it."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Mapping[str, Declared] = {
+    "mailvane_recorded_total": Declared("counter", "Events recorded since this process started"),
+    "mailvane_delivered_total": Declared("counter", "Events that the destination took", ("destination",)),
+    "mailvane_dropped_total": Declared(
+        "counter", "Events removed because the configuration drops them, since the queue was made"
+    ),
+    "mailvane_failed_total": Declared("counter", "Attempts that failed, by class of failure", ("destination", "class")),
+    "mailvane_delivery_seconds": Declared("histogram", "How long attempts took that delivered", ("destination",)),
+    "mailvane_waiting": Declared("gauge", "Events in the queue: waiting, in flight, deferred and left"),
+    "mailvane_oldest_seconds": Declared("gauge", "Age of the oldest event in the queue, 0 for an empty one"),
+    "mailvane_in_flight": Declared("gauge", "Events whose attempt has begun and whose outcome is not on disk yet"),
+    "mailvane_deferred": Declared("gauge", "Events that failed and wait for another try"),
+    "mailvane_circuit_open": Declared(
+        "gauge", "1: the destination failed too often and is only probed", ("destination",)
+    ),
+    "mailvane_paused": Declared(
+        "gauge", "1: the destination is paused, by a person or because it answered 410", ("destination",)
+    ),
+    "mailvane_config_stale": Declared(
+        "gauge", "1: the configuration file cannot be used, and the last good one is in force"
+    ),
 }
-"""Every metric that is ours, with its help."""
+"""Every metric that is ours. docs/metrics.md is made of it."""
 
 
 class Tally:
@@ -152,21 +169,20 @@ class _Collector:
 
         metrics, readings = self._metrics, self._readings
 
-        def counter(name: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
-            return CounterMetricFamily(name, METRICS[name], labels=labels)
+        def counter(name: str) -> CounterMetricFamily:
+            return CounterMetricFamily(name, METRICS[name].help, labels=METRICS[name].labels)
 
-        def gauge(name: str, value: float) -> GaugeMetricFamily:
-            return GaugeMetricFamily(name, METRICS[name], value=value)
+        def gauge(name: str) -> GaugeMetricFamily:
+            return GaugeMetricFamily(name, METRICS[name].help, labels=METRICS[name].labels)
 
         recorded = counter("mailvane_recorded_total")
         recorded.add_metric((), metrics.recorded_total)
         dropped = counter("mailvane_dropped_total")
         dropped.add_metric((), readings.dropped)
-        delivered = counter("mailvane_delivered_total", ("destination",))
-        failed = counter("mailvane_failed_total", ("destination", "class"))
-        seconds = HistogramMetricFamily(
-            "mailvane_delivery_seconds", METRICS["mailvane_delivery_seconds"], labels=("destination",)
-        )
+        delivered = counter("mailvane_delivered_total")
+        failed = counter("mailvane_failed_total")
+        took = METRICS["mailvane_delivery_seconds"]
+        seconds = HistogramMetricFamily("mailvane_delivery_seconds", took.help, labels=took.labels)
         for name, tally in metrics.tallies.items():
             delivered.add_metric((name,), tally.delivered_total)
             for failure, count in tally.failed_total.items():
@@ -175,13 +191,17 @@ class _Collector:
             seconds.add_metric((name,), list(_cumulated(tally.buckets)), sum_value=tally.seconds_total)
         yield from (recorded, dropped, delivered, failed, seconds)
 
-        yield gauge("mailvane_waiting", readings.waiting)
-        yield gauge("mailvane_oldest_seconds", readings.oldest_seconds or 0)
-        yield gauge("mailvane_in_flight", readings.in_flight)
-        yield gauge("mailvane_deferred", readings.deferred)
-        yield gauge("mailvane_config_stale", readings.config_stale)
-        circuit = GaugeMetricFamily("mailvane_circuit_open", METRICS["mailvane_circuit_open"], labels=("destination",))
-        paused = GaugeMetricFamily("mailvane_paused", METRICS["mailvane_paused"], labels=("destination",))
+        for name, value in (
+            ("mailvane_waiting", readings.waiting),
+            ("mailvane_oldest_seconds", readings.oldest_seconds or 0),
+            ("mailvane_in_flight", readings.in_flight),
+            ("mailvane_deferred", readings.deferred),
+            ("mailvane_config_stale", readings.config_stale),
+        ):
+            family = gauge(name)
+            family.add_metric((), value)
+            yield family
+        circuit, paused = gauge("mailvane_circuit_open"), gauge("mailvane_paused")
         for name, standing in readings.destinations.items():
             circuit.add_metric((name,), standing.circuit_open)
             paused.add_metric((name,), standing.paused)
