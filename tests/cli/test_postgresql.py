@@ -289,7 +289,7 @@ def test_a_queue_is_moved_and_delivery_goes_on_with_the_same_ids(
     assert told.returncode == 1 and "was moved to postgresql://" in told.stderr and "Traceback" not in told.stderr
     home.configure("queue @file:secret")
     assert [event["state"] for event in home.waiting()] == ["deferred"] * 4
-    assert home.json("queue", "move", "@file:secret", "sqlite:second.db") == {"moved": 4}
+    assert home.json("queue", "move", "@file:secret", "sqlite:second.db") == {"moved": 4, "delivered_moved": 0}
     home.configure("queue sqlite:second.db")
     home.record([bounce(10)])
     endpoint.answer = Answer(200)

@@ -20,7 +20,7 @@ from mailvane.queue import sqlite_moving
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Books, Failed, Filter, Listed, OwnedQueue, Settlement
 from mailvane.queue.local import SQLiteQueue
-from mailvane.queue.moving import Came, Estate, Going, Source, Take, Target, move
+from mailvane.queue.moving import Came, Estate, Going, Moved, Source, Take, Target, move
 from mailvane.queue.postgresql import moving as postgresql_moving
 from mailvane.queue.postgresql import own_postgresql, store_in_postgresql
 from mailvane.queue.postgresql.moving import PostgreSQLEnd, postgresql_end
@@ -28,7 +28,9 @@ from mailvane.queue.sqlite_moving import SQLiteEnd
 
 T = TypeVar("T")
 
-SMALL_PAGE = 10
+SMALL_PAGE = 4
+DELIVERED = 5
+"""Delivered events that `filled` keeps."""
 DIRECTIONS = [
     ("sqlite", "postgresql"), ("postgresql", "sqlite"), ("sqlite", "sqlite"), ("postgresql", "postgresql"),
 ]  # fmt: skip
@@ -82,15 +84,20 @@ class Seen:
     epoch: str
     paused: str | None
     last_id: int
+    delivered: list[Listed]
 
 
 async def seen(queue: OwnedQueue) -> Seen:
     rows = await queue.select(Filter(), 0, 1_000)
-    return Seen(rows, await queue.books(), queue.epoch, await queue.kept("paused"), await queue.last_id())
+    kept = await queue.select_delivered(Filter(), 0, 1_000)
+    return Seen(rows, await queue.books(), queue.epoch, await queue.kept("paused"), await queue.last_id(), kept)
 
 
 async def filled(place: Place, count: int = 35) -> Seen:
-    """A queue of some age: events delivered, dropped, deleted; some failed, one of them often; the last one is gone."""
+    """A queue of some age: events delivered, dropped, deleted; some failed, one of them often; the last one is gone.
+
+    DELIVERED of them are kept, one that failed before.
+    """
     async with place.owned() as queue:
         ids = await queue.append([stored_form(event(n)) for n in range(count + 8)])
         for attempt in range(1, 13):
@@ -98,12 +105,15 @@ async def filled(place: Place, count: int = 35) -> Seen:
                 Failed(i, attempt, 2**40 + attempt, f"é {attempt}", 503, 0.25) for i in ids[10 : 10 + 13 - attempt]
             ]
             await queue.settle(Settlement(failed=failed), queue.term)
+        queue.keep_delivered = 2**40
+        await queue.settle(Settlement(failed=[Failed(ids[2], 1, 2**40, "é", 503, 0.25)]), queue.term)
         await queue.settle(Settlement(ids[:4], ids[4:6]), queue.term)
         await queue.settle(Settlement([ids[-1]]), queue.term)
         await queue.delete(Filter(ids=(ids[6],)))
         await queue.keep("paused", '["__legacy__"]')
         found = await seen(queue)
     assert len(found.rows) == count and found.books == Books(count + 8, 5, 2, 1)
+    assert len(found.delivered) == DELIVERED and [row.attempts for row in found.delivered] == [0, 0, 1, 0, 0]
     return found
 
 
@@ -121,8 +131,9 @@ def place(tmp_path: Path, postgresql_url: str) -> Callable[[str, str], Place]:
 
 
 async def moved(source: Place, target: Place) -> int:
+    """How many of those that wait."""
     async with source.end() as one, target.end() as other:
-        return await move(one, other, lambda _: lambda _: None)
+        return (await move(one, other, lambda _: lambda _: None)).waiting
 
 
 async def recorded_by_a_program(place: Place) -> str:
@@ -155,7 +166,7 @@ def test_everything_arrives_as_it_was_and_ids_go_on(place: Callable[[str, str], 
         told: list[int] = []
         async with source.end() as one, target.end() as other:
             n = await move(one, other, lambda total: told.append(total) or told.append)
-        assert n == 35 and told == [35, 35]
+        assert n == Moved(35, DELIVERED) and told == [40, 35, DELIVERED]
         async with target.owned() as queue:
             assert await seen(queue) == before
             (new,) = await queue.append([stored_form(event(0))])
@@ -308,10 +319,48 @@ def test_what_is_taken_a_second_time_is_added_once(place: Callable[[str, str], P
                 await other.take(rows)
                 await other.take(rows)
 
+            async def delivered_twice(rows: Sequence[Listed]) -> None:
+                await other.take_delivered(rows)
+                await other.take_delivered(rows)
+
             await other.begin(Came("x"), await one.estate())
             assert await one.hand_over(twice) == 35
+            assert await one.hand_over_delivered(delivered_twice) == DELIVERED
         async with target.owned() as queue:
             assert await seen(queue) == before
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_delivered_event_that_was_replayed_before_the_move_went_on_is_not_kept_as_well(
+    place: Callable[[str, str], Place], kind: str
+) -> None:
+    """It was cut short where the target has them already, and the source still has."""
+    source, target = place("sqlite", "one"), place(kind, "two")
+
+    async def main() -> None:
+        before = await filled(source)
+        replayed = before.delivered[2].id
+        async with source.end() as one, target.end() as other:
+            take = other.take_delivered
+
+            async def cut_short(rows: Sequence[Listed]) -> None:
+                await take(rows)
+                raise QueueUnavailable("cut short")
+
+            other.take_delivered = cut_short
+            with pytest.raises(QueueUnavailable, match="cut short"):
+                await move(one, other, lambda _: lambda _: None)
+        async with target.owned() as queue:
+            assert await queue.replay([replayed]) == [replayed]
+        assert await moved(source, target) == 0
+        async with target.owned() as queue:
+            kept = [row.id for row in await queue.select_delivered(Filter(), 0, 100)]
+            assert kept == [row.id for row in before.delivered if row.id != replayed]
+            assert await queue.count(Filter(ids=(replayed,))) == 1
+            assert (await queue.books()).waiting == 36
+        assert await left_in_source(source) == (0, 0, 0)
 
     asyncio.run(main())
 
@@ -378,6 +427,9 @@ class KillingSource:
     async def hand_over(self, take: Take) -> int:
         return await self.kill.around(self.of.hand_over(take))
 
+    async def hand_over_delivered(self, take: Take) -> int:
+        return await self.kill.around(self.of.hand_over_delivered(take))
+
 
 @dataclass
 class KillingTarget:
@@ -397,6 +449,9 @@ class KillingTarget:
     async def take(self, rows: Sequence[Listed]) -> None:
         """The point after it lies before the source removes them."""
         await self.kill.around(self.of.take(rows))
+
+    async def take_delivered(self, rows: Sequence[Listed]) -> None:
+        await self.kill.around(self.of.take_delivered(rows))
 
 
 def killed(source: Place, target: Place, at: int) -> bool:
@@ -441,7 +496,7 @@ def test_a_move_that_is_killed_goes_on_and_nothing_is_lost_or_doubled(
     while True:
         at += 1
         source, target = place(here, f"from{at}"), place(there, f"to{at}")
-        before = asyncio.run(filled(source))
+        before = asyncio.run(filled(source, 16))
         wanted = [row.id for row in before.rows]
         if not killed(source, target, at):
             break
@@ -455,9 +510,10 @@ def test_a_move_that_is_killed_goes_on_and_nothing_is_lost_or_doubled(
         assert sorted(delivered + [row.id for row in after.rows]) == wanted, f"killed at {at}"
         rows = [row for row in before.rows if row.id not in delivered]
         assert after.rows == rows and after.epoch == before.epoch and after.last_id == before.last_id
-        assert after.books == Books(43, 5 + len(delivered), 2, 1), f"killed at {at}"
-        assert asyncio.run(left_in_source(source)) == (0, 0)
-    assert at > 16, "there are points between the pages"
+        assert after.books == Books(24, 5 + len(delivered), 2, 1), f"killed at {at}"
+        assert after.delivered == before.delivered, f"killed at {at}"
+        assert asyncio.run(left_in_source(source)) == (0, 0, 0)
+    assert at > 26, "there are points between the pages"
 
 
 async def left_in(place: Place) -> Seen:
@@ -465,9 +521,10 @@ async def left_in(place: Place) -> Seen:
         return await seen(queue)
 
 
-async def left_in_source(place: Place) -> tuple[int, int]:
+async def left_in_source(place: Place) -> tuple[int, int, int]:
     async with place.end() as end:
-        return (await end.estate()).books.waiting, await end.hand_over(_nothing)
+        waiting = (await end.estate()).books.waiting
+        return waiting, await end.hand_over(_nothing), await end.hand_over_delivered(_nothing)
 
 
 async def _nothing(rows: Sequence[Listed]) -> None:

@@ -1,4 +1,4 @@
-"""`mailvane queue move`: all that waits, from one queue to another."""
+"""`mailvane queue move`: all that a queue has, to another."""
 
 import argparse
 import asyncio
@@ -19,7 +19,7 @@ from mailvane.configuration.secrets import Secret
 from mailvane.configuration.settings import Settings, load_settings
 from mailvane.errors import EventRejected, QueueOwned, QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.moving import move
+from mailvane.queue.moving import Moved, move
 from mailvane.queue.ownership import Lock, describe
 from mailvane.recording.intake import Intake
 from mailvane.recording.switches import Switches
@@ -47,9 +47,10 @@ def _move(args: argparse.Namespace) -> int:
 
         moved = asyncio.run(_moved(source, target, settings, begins))
     if args.json:
-        say_json({"moved": moved})
+        say_json({"moved": moved.waiting, "delivered_moved": moved.delivered})
     else:
-        say(f"{count(moved, 'event')} moved; mailvane.conf goes on there with: queue {args.target}")
+        kept = f", and {moved.delivered:,} delivered that are kept" if moved.delivered else ""
+        say(f"{count(moved.waiting, 'event')} moved{kept}; mailvane.conf goes on there with: queue {args.target}")
     return 0
 
 
@@ -72,7 +73,7 @@ def _own_files(files: list[Path], stack: contextlib.ExitStack) -> None:
 
 async def _moved(
     source: Path | Secret, target: Path | Secret, settings: Settings, begins: Callable[[int], Callable[[int], None]]
-) -> int:
+) -> Moved:
     if isinstance(source, Path) and not source.exists():
         raise QueueUnavailable(f"{source} is not there: nothing was ever recorded into it")
     async with _end(source, settings) as one, _end(target, settings) as other:
@@ -111,8 +112,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 MOVE = Spec(
     about="Moves all events that wait from one queue to another, from SQLite to PostgreSQL or back, or to another of "
     "the same kind. Ids stay, and what is known of failed attempts; the books, the epoch and what is paused go along. "
-    "Delivered events that are kept (keep_delivered) stay where they are. URLs as for `queue` in mailvane.conf, also "
-    "@file:PATH or @env:NAME, so that no password stands in the command line.\n\n"
+    "Delivered events that are kept (keep_delivered) follow when all that waits is there. URLs as for `queue` in "
+    "mailvane.conf, also @file:PATH or @env:NAME, so that no password stands in the command line.\n\n"
     "Nothing may deliver from either queue meanwhile; who records into the first is refused from the beginning on, and "
     "for good. If it is cut short, by whatever, the same command goes on: nothing is lost, nothing comes twice. "
     "mailvane.conf is not changed: name the new queue there afterwards.",

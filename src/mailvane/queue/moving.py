@@ -1,4 +1,4 @@
-"""Moves all that waits from one queue to another: SQLite to PostgreSQL, back, or to another of the same kind.
+"""Moves all that a queue has from one queue to another: SQLite to PostgreSQL, back, or to another of the same kind.
 
 Ids stay, and with them go attempts, the epoch (receivers tell events apart by epoch and id), the books, and what the
 queue keeps. Both are owned meanwhile. A kill at any moment leaves a state that the same move goes on from:
@@ -8,6 +8,7 @@ queue keeps. Both are owned meanwhile. A kill at any moment leaves a state that 
     page by page            the rows are locked in the source, added to the target in one transaction together with how
                             far it has come, and removed from the source. What lies below that mark is in the target, or
                             was: whoever goes on removes it from the source, and never adds it a second time
+    what is kept            delivered events (`keep_delivered`) follow in the same way, with a mark of their own
 
 So no event is in no queue at any time, and an event that is in both is not delivered from the source. Nothing here
 knows what stands behind either.
@@ -43,18 +44,29 @@ class Going(msgspec.Struct, frozen=True):
 
 
 class Came(msgspec.Struct, frozen=True):
-    """How far a move has come: what the source had up to this id is in the target, or was."""
+    """How far a move has come: what waited in the source up to the id `upto` is in the target, or was; so is what it
+    had of delivered events up to the id `delivered`."""
 
     move: str
     upto: int = 0
+    delivered: int = 0
 
 
 class Estate(msgspec.Struct, frozen=True):
-    """What goes with the events: the highest id that was ever given, the books, and what the queue keeps."""
+    """What goes with the events: the highest id that was ever given, the books, and what the queue keeps; how many
+    delivered events it keeps."""
 
     last_id: int
     books: Books
     kept: Mapping[str, str]
+    delivered: int = 0
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How many events left the source: of those that wait, and of delivered ones that are kept."""
+
+    waiting: int
+    delivered: int
 
 
 Take = Callable[[Sequence[Listed]], Awaitable[None]]
@@ -80,6 +92,10 @@ class Source(Protocol):
         """
         ...
 
+    async def hand_over_delivered(self, take: Take) -> int:
+        """As `hand_over`, of delivered events that are kept."""
+        ...
+
 
 class Target(Protocol):
     """The queue that is moved to, owned. Each method raises QueueUnavailable, with nothing done."""
@@ -100,9 +116,14 @@ class Target(Protocol):
         """Adds events as they are, in one transaction with how far it has come: those up to there are passed over."""
         ...
 
+    async def take_delivered(self, rows: Sequence[Listed]) -> None:
+        """As `take`, of delivered events that are kept: they count nowhere."""
+        ...
 
-async def move(source: Source, target: Target, begins: Callable[[int], Callable[[int], None]]) -> int:
-    """Moves all that waits, or goes on with a move that was cut short; answers how many left the source this time.
+
+async def move(source: Source, target: Target, begins: Callable[[int], Callable[[int], None]]) -> Moved:
+    """Moves all that waits, then delivered events that are kept; or goes on with a move that was cut short. Answers
+    how many left the source this time.
 
     `begins` is told how many there are, and gives what is told of each further ones. Raises QueueUnavailable.
     """
@@ -114,9 +135,14 @@ async def move(source: Source, target: Target, begins: Callable[[int], Callable[
     estate = await source.estate()
     if came is None:
         await target.begin(Came(going.move), estate)
-    advance = begins(estate.books.waiting)
+    advance = begins(estate.books.waiting + estate.delivered)
+    waiting = await _all(source.hand_over, target.take, advance)
+    return Moved(waiting, await _all(source.hand_over_delivered, target.take_delivered, advance))
+
+
+async def _all(hand_over: Callable[[Take], Awaitable[int]], take: Take, advance: Callable[[int], None]) -> int:
     moved = 0
-    while n := await source.hand_over(target.take):
+    while n := await hand_over(take):
         moved += n
         advance(n)
     return moved
@@ -153,10 +179,10 @@ def goes_along(kept: Mapping[str, str]) -> dict[str, str]:
 
 
 def listed(row: Sequence[object]) -> Listed:
-    """An event of the columns that the statement `lowest` has in either store."""
+    """An event of the columns that the statements `lowest` and `lowest_delivered` have in either store."""
     history = str(row[12])
     attempts = () if history == "[]" else tuple(Attempt(*one) for one in _decode_history(history))
-    return Listed(*row[:12], history=attempts)  # type: ignore[arg-type]  # the schema says what the columns are
+    return Listed(*row[:12], history=attempts, delivered=row[13])  # type: ignore[arg-type]  # the schema says what the columns are
 
 
 def history_of(row: Listed) -> str:
@@ -168,6 +194,6 @@ def history_of(row: Listed) -> str:
 _decode_history = msgspec.json.Decoder(list[tuple[int, int, float, int, str]]).decode
 
 
-def left_to_take(rows: Sequence[Listed], came: Came) -> list[Listed]:
-    """Those that are not in the target yet."""
-    return [row for row in rows if row.id > came.upto]
+def left_to_take(rows: Sequence[Listed], upto: int) -> list[Listed]:
+    """Those that are not in the target yet, which has come up to that id."""
+    return [row for row in rows if row.id > upto]

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import TypeVar
 
 import apsw
 import msgspec
+from msgspec import structs
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.ballast import Ballast
@@ -69,15 +70,24 @@ class SQLiteEnd:
     async def estate(self) -> Estate:
         async with self._transaction() as db:
             kept = {str(name): str(value) for name, value in db.execute(_SQL["all_kept"])}
-            return Estate(_last_id(db), _books(db), kept)
+            ((delivered,),) = db.execute(_SQL["count_kept"])
+            return Estate(_last_id(db), _books(db), kept, int(str(delivered)))
 
     async def hand_over(self, take: Take) -> int:
+        return await self._hand_over("lowest", take, _remove)
+
+    async def hand_over_delivered(self, take: Take) -> int:
+        return await self._hand_over("lowest_delivered", take, _keep_no_more)
+
+    async def _hand_over(
+        self, lowest: str, take: Take, remove: Callable[[apsw.Connection, Sequence[int]], None]
+    ) -> int:
         with self._making_room():
             async with self._transaction() as db:
-                rows = _lowest(db)
+                rows = _lowest(db, lowest)
                 if rows:
                     await take(rows)
-                _remove(db, [row.id for row in rows])
+                    remove(db, [row.id for row in rows])
         return len(rows)
 
     async def unused(self) -> bool:
@@ -103,12 +113,10 @@ class SQLiteEnd:
     async def take(self, rows: Sequence[Listed]) -> None:
         came = await self.came()
         assert came is not None
-        left = left_to_take(rows, came)
+        left = left_to_take(rows, came.upto)
         if not left:
             return
-        if not self._ballast.make():
-            raise DiskFull(f"no room on the disk for {self.shown}: make room")
-        async with self._transaction() as db:
+        async with self._adding(structs.replace(came, upto=left[-1].id)) as db:
             db.executemany(
                 _SQL["add"],
                 [(r.id, r.event_type, r.mail_class, r.recorded, r.valued, r.body, r.extra) for r in left],
@@ -122,7 +130,33 @@ class SQLiteEnd:
                 ],
             )
             db.execute(_SQL["add_to_book"], (len(left), "recorded_beside"))
-            db.execute(_SQL["keep"], (MOVED_FROM, _json(Came(came.move, left[-1].id)).decode()))
+
+    async def take_delivered(self, rows: Sequence[Listed]) -> None:
+        came = await self.came()
+        assert came is not None
+        left = left_to_take(rows, came.delivered)
+        if not left:
+            return
+        async with self._adding(structs.replace(came, delivered=left[-1].id)) as db:
+            db.executemany(
+                _SQL["add_delivered"],
+                [
+                    (
+                        *(r.id, r.event_type, r.mail_class, r.recorded, r.valued, r.body, r.extra, r.delivered),
+                        *(r.attempts, r.first_failed, r.last_failed, r.error, history_of(r)),
+                    )
+                    for r in left
+                ],
+            )
+
+    @contextlib.asynccontextmanager
+    async def _adding(self, came: Came) -> AsyncGenerator[apsw.Connection, None]:
+        """A transaction that brings the target so far."""
+        if not self._ballast.make():
+            raise DiskFull(f"no room on the disk for {self.shown}: make room")
+        async with self._transaction() as db:
+            yield db
+            db.execute(_SQL["keep"], (MOVED_FROM, _json(came).decode()))
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[apsw.Connection, None]:
@@ -162,11 +196,11 @@ def _unused(db: apsw.Connection) -> bool:
     return not _last_id(db) and not _books(db).recorded
 
 
-def _lowest(db: apsw.Connection) -> list[Listed]:
+def _lowest(db: apsw.Connection, statement: str) -> list[Listed]:
     rows: list[Listed] = []
     size = 0
     with contextlib.closing(db.cursor()) as cursor:
-        for row in cursor.execute(_SQL["lowest"], (PAGE,)):
+        for row in cursor.execute(_SQL[statement], (PAGE,)):
             rows.append(listed(row))
             size += len(rows[-1].body) + len(rows[-1].extra)
             if size >= PAGE_BYTES:
@@ -175,8 +209,11 @@ def _lowest(db: apsw.Connection) -> list[Listed]:
 
 
 def _remove(db: apsw.Connection, ids: Sequence[int]) -> None:
-    if ids:
-        text = _json(list(ids)).decode()
-        db.execute(_SQL["remove_ids"], (text,))
-        db.execute(_SQL["undefer_ids"], (text,))
-        db.execute(_SQL["add_to_book"], (-len(ids), "recorded_beside"))
+    text = _json(list(ids)).decode()
+    db.execute(_SQL["remove_ids"], (text,))
+    db.execute(_SQL["undefer_ids"], (text,))
+    db.execute(_SQL["add_to_book"], (-len(ids), "recorded_beside"))
+
+
+def _keep_no_more(db: apsw.Connection, ids: Sequence[int]) -> None:
+    db.execute(_SQL["keep_no_more"], (_json(list(ids)).decode(),))

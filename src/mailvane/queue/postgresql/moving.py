@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from mailvane.errors import MailvaneError, QueueOwned, QueueUnavailable
 from mailvane.queue.contract import Books, Listed
@@ -114,17 +115,26 @@ class PostgreSQLEnd:
             n = {str(row[0]): int(row[1]) for row in await connection.fetch(SQL["books"])}
             books = Books(*[n.get(name, 0) for name in ("recorded", "delivered", "dropped", "deleted", "replayed")])
             kept = {str(row[0]): str(row[1]) for row in await connection.fetch(SQL["all_kept"])}
-            return Estate(int(await connection.fetchval(SQL["last_id"]) or 0), books, kept)
+            delivered = int(await connection.fetchval(SQL["count_kept"]))
+            return Estate(int(await connection.fetchval(SQL["last_id"]) or 0), books, kept, delivered)
 
         return await self._ownership.run(read)
 
     async def hand_over(self, take: Take) -> int:
+        return await self._hand_over("lowest", take, _remove)
+
+    async def hand_over_delivered(self, take: Take) -> int:
+        return await self._hand_over("lowest_delivered", take, _keep_no_more)
+
+    async def _hand_over(
+        self, lowest: str, take: Take, remove: Callable[[Connection, Sequence[int]], Awaitable[None]]
+    ) -> int:
         async def work(connection: Connection) -> int:
-            found = await connection.fetch(SQL["lowest"], PAGE, PAGE_BYTES)
-            rows = [listed([row[n] for n in range(13)]) for row in found]
+            found = await connection.fetch(SQL[lowest], PAGE, PAGE_BYTES)
+            rows = [listed([row[n] for n in range(14)]) for row in found]
             if rows:
                 await take(rows)
-                await _remove(connection, [row.id for row in rows])
+                await remove(connection, [row.id for row in rows])
             return len(rows)
 
         return await self._naming_who(lambda: self._changed(work))
@@ -156,14 +166,10 @@ class PostgreSQLEnd:
         async def work(connection: Connection) -> None:
             came = await _said(connection, MOVED_FROM, Came)
             assert came is not None
-            left = left_to_take(rows, came)
+            left = left_to_take(rows, came.upto)
             if not left:
                 return
-            await connection.execute(
-                SQL["add"],
-                [r.id for r in left], [r.event_type for r in left], [r.mail_class for r in left],
-                [r.recorded for r in left], [r.valued for r in left], [r.body for r in left], [r.extra for r in left],
-            )  # fmt: skip
+            await connection.execute(SQL["add"], *_columns(left))
             failed = [r for r in left if r.attempts]
             await connection.execute(
                 SQL["add_deferred"],
@@ -172,7 +178,24 @@ class PostgreSQLEnd:
                 [history_of(r) for r in failed],
             )  # fmt: skip
             await connection.execute(SQL["book"], "recorded", len(left))
-            await _keep(connection, MOVED_FROM, Came(came.move, left[-1].id))
+            await _keep(connection, MOVED_FROM, structs.replace(came, upto=left[-1].id))
+
+        await self._changed(work)
+
+    async def take_delivered(self, rows: Sequence[Listed]) -> None:
+        async def work(connection: Connection) -> None:
+            came = await _said(connection, MOVED_FROM, Came)
+            assert came is not None
+            left = left_to_take(rows, came.delivered)
+            if not left:
+                return
+            await connection.execute(
+                SQL["add_delivered"],
+                *_columns(left),
+                [r.delivered for r in left], [r.attempts for r in left], [r.first_failed for r in left],
+                [r.last_failed for r in left], [r.error for r in left], [history_of(r) for r in left],
+            )  # fmt: skip
+            await _keep(connection, MOVED_FROM, structs.replace(came, delivered=left[-1].id))
 
         await self._changed(work)
 
@@ -213,7 +236,18 @@ async def _close(connection: Connection, table: str, message: str) -> None:
 
 
 async def _remove(connection: Connection, ids: Sequence[int]) -> None:
-    if ids:
-        said = await connection.execute(SQL["remove"], list(ids))
-        await connection.execute(SQL["undefer"], list(ids))
-        await connection.execute(SQL["book"], "recorded", -int(said.rpartition(" ")[2]))
+    said = await connection.execute(SQL["remove"], list(ids))
+    await connection.execute(SQL["undefer"], list(ids))
+    await connection.execute(SQL["book"], "recorded", -int(said.rpartition(" ")[2]))
+
+
+async def _keep_no_more(connection: Connection, ids: Sequence[int]) -> None:
+    await connection.execute(SQL["keep_no_more"], list(ids))
+
+
+def _columns(rows: Sequence[Listed]) -> list[list[int] | list[str]]:
+    """What both tables have of an event, as the statements take it."""
+    return [
+        [r.id for r in rows], [r.event_type for r in rows], [r.mail_class for r in rows], [r.recorded for r in rows],
+        [r.valued for r in rows], [r.body for r in rows], [r.extra for r in rows],
+    ]  # fmt: skip

@@ -34,7 +34,7 @@ SELECT count(*) FROM inbox WHERE rejected IS NULL;
 -- deletes one of them meanwhile is waited for.
 SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra,
     coalesce(d.attempts, 0), coalesce(d.due, 0), coalesce(d.first_failed, 0), coalesce(d.last_failed, 0),
-    coalesce(d.error, ''), coalesce(d.history, '[]')::text
+    coalesce(d.error, ''), coalesce(d.history, '[]')::text, 0
 FROM (
     SELECT id, sum(size) OVER (ORDER BY id) - size AS before
     FROM (
@@ -46,8 +46,29 @@ WHERE sized.before < $2
 ORDER BY q.id
 FOR UPDATE OF q;
 
+-- name: lowest_delivered
+-- The same of delivered events that are kept.
+SELECT v.id, v.event_type, v.mail_class, v.recorded, v.valued, v.body, v.extra,
+    v.attempts, 0, v.first_failed, v.last_failed, v.error, v.history::text, v.delivered
+FROM (
+    SELECT id, sum(size) OVER (ORDER BY id) - size AS before
+    FROM (
+        SELECT id, octet_length(body) + octet_length(extra) AS size FROM delivered ORDER BY id LIMIT $1
+    ) page
+) sized
+JOIN delivered v ON v.id = sized.id
+WHERE sized.before < $2
+ORDER BY v.id
+FOR UPDATE OF v;
+
+-- name: count_kept
+SELECT count(*) FROM delivered;
+
 -- name: remove
 DELETE FROM queue WHERE id = ANY ($1);
+
+-- name: keep_no_more
+DELETE FROM delivered WHERE id = ANY ($1);
 
 -- name: undefer
 DELETE FROM deferred WHERE id = ANY ($1);
@@ -81,3 +102,17 @@ FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[
 ON CONFLICT (id) DO UPDATE SET
     attempts = excluded.attempts, due = excluded.due, first_failed = excluded.first_failed,
     last_failed = excluded.last_failed, error = excluded.error, history = excluded.history;
+
+-- name: add_delivered
+INSERT INTO delivered (
+    id, event_type, mail_class, recorded, valued, body, extra, delivered, attempts, first_failed, last_failed, error, history
+)
+SELECT u.id, u.event_type, u.mail_class, u.recorded, u.valued, u.body, u.extra, u.delivered, u.attempts, u.first_failed,
+    u.last_failed, u.error, u.history::jsonb
+FROM unnest(
+    $1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::integer[], $6::text[], $7::text[], $8::bigint[],
+    $9::integer[], $10::bigint[], $11::bigint[], $12::text[], $13::text[]
+) AS u (
+    id, event_type, mail_class, recorded, valued, body, extra, delivered, attempts, first_failed, last_failed, error, history
+)
+ON CONFLICT (id) DO NOTHING;
