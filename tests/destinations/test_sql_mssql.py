@@ -42,11 +42,22 @@ def transaction(kind: int) -> bytes:
     return struct.pack("<BH", 0xE3, len(body)) + body + DONE
 
 
-class StandIn:
-    """Answers as `login` and `rows` say, by number of the message; 0: well. `asked` has every request."""
+def routing(host: str, port: int) -> bytes:
+    """Go to another server: an ENVCHANGE of type 20, before the end of the login."""
+    where = struct.pack("<BH", 0, port) + text(host, "H")
+    body = bytes([20]) + struct.pack("<H", len(where)) + where + bytes(2)
+    return struct.pack("<BH", 0xE3, len(body)) + body
 
-    def __init__(self, login: int = 0, refuse: str = "", number: int = 0) -> None:
+
+class StandIn:
+    """Answers as `login` and `rows` say, by number of the message; 0: well. `asked` has every request.
+
+    With `route` the login ends with being sent on to that port.
+    """
+
+    def __init__(self, login: int = 0, refuse: str = "", number: int = 0, route: int = 0) -> None:
         self.login = login
+        self.route = route
         self.refuse = refuse.encode("utf-16-le")
         self.number = number
         self.asked: list[tuple[int, bytes]] = []
@@ -76,6 +87,8 @@ class StandIn:
     def _answer(self, kind: int, body: bytes) -> bytes:
         if kind == PRELOGIN:
             return bytes([0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xFF]) + bytes([16, 0, 0, 0, 0, 0]) + bytes([2])
+        if kind == LOGIN and self.route:
+            return logged_in()[: -len(DONE)] + routing("127.0.0.1", self.route) + DONE
         if kind == LOGIN:
             return error(self.login, "Login failed for user 'mailvane'.") if self.login else logged_in()
         if kind == TRANSACTION:
@@ -147,6 +160,19 @@ def test_d22_what_is_wrong_with_login_or_statement_fails_the_batch(server: Stand
         assert all("test/secret" not in outcome.text for outcome in outcomes.values())
 
     run("uvloop", test)
+
+
+def test_a_server_that_sends_us_on_to_another_is_refused_and_the_other_never_asked(loop: str):
+    async def test() -> None:
+        other = StandIn()
+        async with standing_in(other):
+            async with standing_in(StandIn(route=other.port)) as spec, destination(spec) as to:
+                outcomes = await deliver(to, batch(1, 2))
+        assert set(failures(outcomes).values()) == {Failure.REDIRECT}, outcomes
+        assert "name that server in db_dsn" in outcomes[1].text
+        assert not other.asked
+
+    run(loop, test)
 
 
 def test_a_server_that_is_mute_or_gone():

@@ -7,6 +7,7 @@ Its errors are classed after Microsoft's list of them; no server was at hand to 
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar, cast
@@ -77,13 +78,32 @@ class _Connection(Protocol):
 _connect = cast(Callable[..., _Connection], pytds.connect)  # pyright: ignore[reportUnknownMemberType]
 
 
+class _Socket(socket.socket):
+    """Ends a login that the server sends on to another server (ENVCHANGE of type 20, MS-TDS 2.2.7.9).
+
+    python-tds would follow by itself, past the rules for addresses. It closes the socket first, while no error is being
+    handled: that is where it is stopped.
+    """
+
+    logging_in = True
+
+    def close(self) -> None:
+        if self.logging_in and sys.exc_info()[0] is None:
+            raise Problem(
+                Failure.REDIRECT,
+                "the server sends us on to another one (routing), which is not followed: it would lead past the rules"
+                " for addresses; name that server in db_dsn",
+            )
+        super().close()
+
+
 class MssqlSession:
     """See Session."""
 
     def __init__(self, place: Place, statement: Statement) -> None:
         self._place = place
         self._statement = statement.formatted() if statement.placeholders else statement.marked()
-        self._socket: socket.socket | None = None
+        self._socket: _Socket | None = None
         self._connection: _Connection | None = None
         self._broken = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="SQL destination")
@@ -92,7 +112,7 @@ class MssqlSession:
         """Connects and logs in. Raises Problem, OSError."""
         dsn, loop = self._place.dsn, asyncio.get_running_loop()
         family = socket.AF_INET6 if ":" in self._place.address else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket = _Socket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         await loop.sock_connect(self._socket, (self._place.address, dsn.port))
         self._socket.setblocking(True)
@@ -119,6 +139,8 @@ class MssqlSession:
             )
         except ValueError as error:  # TLS without pyOpenSSL
             raise Problem(Failure.TLS, str(error)) from None
+        if self._socket is not None:
+            self._socket.logging_in = False
 
     @property
     def alive(self) -> bool:
@@ -159,6 +181,7 @@ class MssqlSession:
                 self._socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+            self._socket.logging_in = False
             self._socket.close()
         self._thread.shutdown(wait=False)
 
