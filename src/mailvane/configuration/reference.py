@@ -3,21 +3,17 @@
 `python -m mailvane.configuration.reference docs/configuration.md` writes them anew; a test holds the page to them.
 """
 
-import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
+from mailvane import pages
 from mailvane.configuration.directives import DIRECTIVES
 from mailvane.configuration.legacy_keys import DESTINATIONS, FILE, LOGFILE, MATCHES, RULE, TYPE, DestinationType, Key
-
-_SECTION = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
     """The page with every section `<!-- made: NAME -->` … `<!-- end -->` as the declarations have it."""
     tables = {"directives": directives(), "keys": keys(), "destinations": destinations()}
-    return _SECTION.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page)
+    return pages.filled(page, tables)
 
 
 def directives() -> str:
@@ -25,7 +21,7 @@ def directives() -> str:
         (f"`{d.name} {d.usage.replace('|', chr(92) + '|')}`", "not there yet" if d.later else d.default, d.about)
         for d in DIRECTIVES.values()
     ]
-    return _table(("directive", "default", "meaning"), rows)
+    return pages.table(("directive", "default", "meaning"), rows)
 
 
 def keys() -> str:
@@ -47,7 +43,7 @@ def destinations() -> str:
         )
         for d in DESTINATIONS.values()
     ]
-    return f"{_keys((TYPE,))}\n{_table(('type', 'keys', 'what it does'), rows)}"
+    return f"{_keys((TYPE,))}\n{pages.table(('type', 'keys', 'what it does'), rows)}"
 
 
 def _keys_in_a_cell(kind: DestinationType) -> str:
@@ -59,15 +55,8 @@ def _keys_in_a_cell(kind: DestinationType) -> str:
 
 def _keys(of: Iterable[Key]) -> str:
     rows = [(f"`{k.name}`" + (" (must be there)" if k.required else ""), k.wanted, k.about) for k in of]
-    return _table(("key", "value", "meaning"), rows)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return pages.table(("key", "value", "meaning"), rows)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        page = Path(name)
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    pages.rewrite(filled)

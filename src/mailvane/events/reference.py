@@ -4,14 +4,9 @@
 """
 
 import json
-import re
-import sys
-from collections.abc import Iterable
-from pathlib import Path
 
+from mailvane import pages
 from mailvane.events.catalogue import FIELDS, TYPES, Part
-
-_SECTION = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
@@ -22,7 +17,7 @@ def filled(page: str) -> str:
         "delivery": fields("delivery"),
         "modern": fields("modern"),
     }
-    return _SECTION.sub(lambda found: f"{found[1]}{tables[found[2]]}{found[3]}", page)
+    return pages.filled(page, tables)
 
 
 def types() -> str:
@@ -34,7 +29,7 @@ def types() -> str:
         )
         for t in TYPES.values()
     )
-    return _table(("type", "what happened", "recording is enabled by"), rows)
+    return pages.table(("type", "what happened", "recording is enabled by"), rows)
 
 
 def fields(part: Part) -> str:
@@ -43,15 +38,8 @@ def fields(part: Part) -> str:
         for f in FIELDS.values()
         if f.part == part
     )
-    return _table(("field", "type", "on", "meaning", "example"), rows)
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return pages.table(("field", "type", "on", "meaning", "example"), rows)
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        page = Path(name)
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    pages.rewrite(filled)
