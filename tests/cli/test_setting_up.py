@@ -45,6 +45,23 @@ def test_init_never_overwrites_a_configuration(home: Home) -> None:
     assert home.json("enabled")["types"]["scomp"] == "off"
 
 
+def test_init_never_passes_over_an_endpoint_in_a_home_that_is_there(home: Home) -> None:
+    elsewhere = home.folder / "elsewhere"
+    elsewhere.mkdir()
+    home.configure("control_directory elsewhere")
+    (home.folder / "control" / "event_processor.json").unlink()
+    done = home.mailvane("init", "--post-to", "http://localhost:3000/", check=False)
+    assert done.returncode == 1 and f"{elsewhere}/event_processor.json is not there" in done.stderr
+    (elsewhere / "event_processor.json").write_text("{}")
+    done = home.mailvane("init", "--post-to", "http://localhost:3000/", check=False)
+    assert done.returncode == 1 and f"{elsewhere}/event_processor.json is there and says something else" in done.stderr
+
+
+def test_init_enables_all_types_as_enable_does(home: Home) -> None:
+    home.mailvane("init", "--enable", "all")
+    assert set(home.json("enabled")["types"].values()) == {"on"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -14,7 +14,7 @@ from mailvane.configuration.home import Initialized, find_home, init
 from mailvane.configuration.secrets import SecretMissing, is_reference
 from mailvane.configuration.settings import SETTINGS_FILE, load_settings
 from mailvane.errors import MailvaneError
-from mailvane.recording.switching import enable, switched_type
+from mailvane.recording.switching import enable, meant, switched_type
 
 
 def _init_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def _init_arguments(parser: argparse.ArgumentParser) -> None:
 def _init(args: argparse.Namespace) -> int:
     home = find_home(args.home)
     url = _with_schema(args.queue, args.schema)
-    types = [switched_type(name) for name in args.enable]
+    types = [switched_type(name) for name in meant(args.enable)]
     warnings = [] if not url or (home / SETTINGS_FILE).exists() else _looked_at(url, home)
     done = init(home, url, args.post_to)
     if types:

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from mailvane.cli.output import console, say, say_json, tell
@@ -14,7 +14,7 @@ from mailvane.errors import MailvaneError, QueueUnavailable
 from mailvane.recording.control_files import SWITCHED
 from mailvane.recording.gate import Gate
 from mailvane.recording.switches import Switches
-from mailvane.recording.switching import disable, enable
+from mailvane.recording.switching import disable, enable, meant
 
 
 def _types(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +23,8 @@ def _types(parser: argparse.ArgumentParser) -> None:
 
 def _switched(switch: Callable[[Path, str], Path], word: str, args: argparse.Namespace) -> int:
     directory = load_settings(existing_home(args.home)).control_directory
-    names: Sequence[str] = args.types
     status, done = 0, list[dict[str, str]]()
-    for name in SWITCHED if "all" in names else names:
+    for name in meant(args.types):
         try:
             path = switch(directory, name)
         except MailvaneError as error:

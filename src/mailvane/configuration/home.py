@@ -9,7 +9,7 @@ from pathlib import Path
 from mailvane.configuration.directive_values import queue_in
 from mailvane.configuration.directives import commented_file
 from mailvane.configuration.secrets import is_reference
-from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE
+from mailvane.configuration.settings import LEGACY_FILE, SETTINGS_FILE, load_settings
 from mailvane.configuration.urls import BadUrl, ascii_url
 from mailvane.errors import HomeMissing, MailvaneError
 
@@ -77,18 +77,20 @@ def init(home: Path, queue_url: str = "", post_to: str = "") -> Initialized:
     """Makes a home; a folder that is a home already stays as it is, as does what stands in `control`.
 
     With `post_to` its event_processor.json posts every event to that URL. Raises HomeMissing if a folder is in the
-    way that is no home, MailvaneError if it cannot be made, or has an event_processor.json already that does not post
-    there.
+    way that is no home, MailvaneError if it cannot be made, or if what is there already does not post there;
+    SettingsBroken if it is not known where that stands.
     """
     home = home.absolute()
     legacy = _legacy(post_to)
     if queue_url:
         queue_in(queue_url, home, lambda why: MailvaneError(f"--queue: {why}"))
     try:
-        if post_to and (home / CONTROL / LEGACY_FILE).exists():
-            _same(home / CONTROL / LEGACY_FILE, legacy)
         if (home / SETTINGS_FILE).exists():
+            if post_to:
+                _must_say(load_settings(home).legacy_file, legacy)
             return Initialized(home, made=False)
+        if post_to and (home / CONTROL / LEGACY_FILE).exists():
+            _must_say(home / CONTROL / LEGACY_FILE, legacy)
         if home.exists():
             # What an init that was cut short left, and control files that were there before, are no hindrance.
             strangers = sorted(set(os.listdir(home)) - {CONTROL, _NEW})
@@ -119,10 +121,12 @@ def _legacy(post_to: str) -> str:
     return _ALL_TO % f'"type": "http_post",\n        "url": {json.dumps(post_to)}'
 
 
-def _same(path: Path, legacy: str) -> None:
+def _must_say(path: Path, legacy: str) -> None:
     """An edit of somebody's is never undone."""
-    if path.read_bytes() != legacy.encode():
-        raise MailvaneError(f"{path} is there and says something else; write the URL into it. Nothing was changed")
+    there = path.exists()
+    if not there or path.read_bytes() != legacy.encode():
+        found = "is there and says something else" if there else "is not there, in a home that is"
+        raise MailvaneError(f"{path} {found}; write the URL into it. Nothing was changed")
 
 
 def _write(path: Path, text: str, mode: int) -> None:

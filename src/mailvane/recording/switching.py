@@ -24,6 +24,11 @@ def disable(directory: Path, event_type: str) -> Path:
     return _write(directory, event_type, False)
 
 
+def meant(names: Sequence[str]) -> Sequence[str]:
+    """The types that are named: `all` stands for each that has a control file."""
+    return list(SWITCHED) if "all" in names else names
+
+
 def switched_type(event_type: str) -> str:
     """The type's name as the catalogue has it. Raises MailvaneError, with what to do, if it has no control file."""
     name = event_type.lower()
