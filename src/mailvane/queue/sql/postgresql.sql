@@ -62,7 +62,7 @@ SELECT 'mailvane_' || 'queue'::regclass::oid;
 
 -- name: append
 -- A column of the events comes as one text, in which U+001F ends each value: it stands in none of them, as JSON escapes
--- it and the door refuses it elsewhere. To encode arrays costs the driver four times as much.
+-- it and the door refuses it elsewhere. To encode arrays would cost the driver more.
 SELECT first, n, known::text, waiting FROM mailvane_append(
     $1,
     (string_to_array($3, E'\x1f'))[:$2],
