@@ -164,6 +164,27 @@ def test_what_is_handed_over_follows_on_without_a_gap_or_comes_apart(postgresql_
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("with_tokens", [False, True])
+def test_each_producer_gets_the_ids_of_its_own_events(
+    postgresql: PostgreSQL, postgresql_url: str, with_tokens: bool
+) -> None:
+    """In one commit are groups of one event, of several and of none; with tokens one comes three times."""
+    groups = [([event(100 * n + i) for i in range(n % 4)], f"t{n}" if with_tokens and n % 2 else "") for n in range(32)]
+    groups[11] = groups[23] = groups[3]
+    sent = sum(len(forms) for forms, _ in groups)
+
+    async def main() -> list[list[int]]:
+        async with opened(postgresql_url) as queue:
+            await queue.append([event(1)])
+            return await asyncio.gather(*[queue.append(forms, token) for forms, token in groups])
+
+    answers = asyncio.run(main())
+    stored = dict(postgresql.query("SELECT id, body FROM queue WHERE id > 1", url=postgresql_url))
+    for (forms, _), ids in zip(groups, answers, strict=True):
+        assert [stored[i] for i in ids] == [form.body for form in forms]
+    assert len(stored) == sent - (6 if with_tokens else 0)
+
+
 @pytest.mark.parametrize("body", ["a\x00b", "a\x1fb"])
 def test_one_group_that_cannot_be_stored_takes_no_other_along(postgresql_url: str, body: str) -> None:
     async def main() -> None:

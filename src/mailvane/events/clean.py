@@ -28,6 +28,7 @@ _decode = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.Encoder().encode
 _FREE_TEXT = frozenset({"bounce_text", "message", "list_name", "list_label", "user_agent", "smtp_timing", "click_url"})
 _ONE_LINE = tuple(n for n, f in FIELDS.items() if f.kind == "string" and n not in _FREE_TEXT)
+_MADE = frozenset(t.name for t in TYPES.values() if t.made)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # A backslash that is escaped itself starts nothing.
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -65,47 +66,36 @@ def admit(event: Event, server_id: str, now: int, wire: bytes = b"") -> StoredFo
     `now` (seconds since the Unix epoch) becomes its time and `server_id` its server where it has none. `wire`: what
     `check` gave with the event, which saves writing it anew. Raises EventRejected.
     """
-    changes: dict[str, object] = {}
-    if event.event_time is None:
-        changes["event_time"] = now
-    listid, sendid = event.listid, event.sendid
-    if listid != (low := listid.lower()):
-        changes["listid"] = low
-    if sendid != (low := sendid.lower()):
-        changes["sendid"] = low
-    if changes:
-        event, wire = msgspec.structs.replace(event, **changes), b""
-    event_type = TYPES.get(event.event_type)
-    if event_type is None:
-        raise EventRejected(
-            "event_type", f"unknown type {_shown(event.event_type)}{_nearest(event.event_type, list(TYPES))}"
-        )
-    if not event_type.made:
-        raise EventRejected("event_type", f"{event.event_type} is a name to filter for; nothing records it")
-    if not event.email:
+    time, listid, sendid = event.event_time, event.listid, event.sendid
+    low_listid, low_sendid = listid.lower(), sendid.lower()
+    if time is None or listid != low_listid or sendid != low_sendid:
+        time = now if time is None else time
+        event, wire = msgspec.structs.replace(event, event_time=time, listid=low_listid, sendid=low_sendid), b""
+    if event.event_type not in _MADE:
+        raise _no_type(event.event_type)
+    email = event.email
+    if not email:
         raise EventRejected("email", "is empty; an event belongs to the address that the message was sent to")
-    if not event.email.isprintable() or not event.listid.isprintable():
+    if not email.isprintable() or not listid.isprintable():
         _look_closely(event)
     try:
         form = stored_form(event, server_id, wire)
     except UnicodeEncodeError:
         raise EventRejected(_surrogate_field(event), "has a lone surrogate, which is no character") from None
-    # JSON escapes every control character, so a body without a backslash has none.
+    stored = form.body + form.extra
+    # JSON escapes every control character, so what is stored without a backslash has none.
     # (Those that it does not escape are DEL and beyond ASCII.)
-    if not (form.body.isascii() and form.extra.isascii()) or "\x7f" in form.body or "\x7f" in form.extra:
+    if not stored.isascii() or "\x7f" in stored:
         _look_closely(event)
-    if "\\" in form.body or "\\" in form.extra:
+    if "\\" in stored:
         _look_closely(event)
-        if _ESCAPED_NUL.search(form.body.encode()) or _ESCAPED_NUL.search(form.extra.encode()):
+        if _ESCAPED_NUL.search(stored.encode()):
             _look_for_nul(event)
     if event.json_before is not None or event.json_after is not None:
         for name in ("json_before", "json_after"):
             if _depth(getattr(event, name)) > NESTING:
                 raise EventRejected(name, f"is nested too deeply; it may have {NESTING} levels")
-    if (
-        len(form.body) + len(form.extra) > EVENT_LENGTH // 4
-        and len(form.body.encode()) + len(form.extra.encode()) > EVENT_LENGTH
-    ):
+    if len(stored) > EVENT_LENGTH // 4 and len(stored.encode()) > EVENT_LENGTH:
         raise EventRejected("", f"is larger than {EVENT_LENGTH:,} bytes")
     return form
 
@@ -174,6 +164,12 @@ def _look_for_nul(event: Event) -> None:
     for name in FIELDS:
         if _ESCAPED_NUL.search(_encode(getattr(event, name))):
             raise EventRejected(name, "has a NUL (U+0000)")
+
+
+def _no_type(name: str) -> EventRejected:
+    if name in TYPES:
+        return EventRejected("event_type", f"{name} is a name to filter for; nothing records it")
+    return EventRejected("event_type", f"unknown type {_shown(name)}{_nearest(name, list(TYPES))}")
 
 
 def _surrogate_field(event: Event) -> str:

@@ -10,9 +10,10 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
+
+import msgspec
 
 from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
@@ -40,8 +41,7 @@ class Store(Protocol):
         ...
 
 
-@dataclass(eq=False, slots=True)
-class Appending:
+class Appending(msgspec.Struct, eq=False):
     """Events that a producer handed in; `answered` is called once, with ids or what went wrong."""
 
     events: Sequence[StoredForm]
@@ -79,7 +79,8 @@ def next_group(waiting: deque[Appending], waited: bool) -> list[Appending]:
         one = waiting.popleft()
         taken.append(one)
         count += len(one.events)
-        size += sum([len(e.body) for e in one.events])
+        for event in one.events:
+            size += len(event.body)
     return taken
 
 

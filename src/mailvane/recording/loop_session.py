@@ -17,6 +17,8 @@ class LoopSession:
     """As Session, in one event loop. Made by `open`."""
 
     intake: Intake
+    append: Callable[[Sequence[StoredForm]], asyncio.Future[list[int]]]
+    """The ids, when the events are on disk."""
 
     def __init__(self, where: Where, database: Callable[[], str]) -> None:
         # Only now: the driver takes longer to load than most commands take.
@@ -24,6 +26,7 @@ class LoopSession:
 
         self._where = where
         self._commits = known(lambda: record_in_postgresql(database(), COMMAND, self._judge))
+        self.append = self._commits.appending
         self._keeping: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -38,10 +41,6 @@ class LoopSession:
         switches = Switches(where.control_directory, kept)
         session.intake = Intake(switches, where.server_id, SystemClock(), session._keep)
         return session
-
-    def append(self, group: Sequence[StoredForm]) -> asyncio.Future[list[int]]:
-        """The ids, when the events are on disk."""
-        return self._commits.appending(group)
 
     def _judge(self, event: bytes) -> StoredForm | None:
         """Of what people recorded inside their own transactions. Raises EventRejected, QueueUnavailable."""

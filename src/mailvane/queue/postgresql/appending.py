@@ -11,6 +11,7 @@ afterwards, through its own door and switches (`Judge`).
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -55,26 +56,22 @@ class Appender:
         A token that came with another number of events before is refused, and nothing of that group added. Raises
         QueueUnavailable; whether anything is in is unknown then.
         """
-        fresh: dict[str, int] = {}
-        events: list[StoredForm] = []
-        tokens: list[str] = []
-        places: list[int] = []
-        for forms, token in groups:
-            places.append(len(events))
-            if token and token in fresh:
-                continue  # asked again before the first time was through: both in this commit
-            if token:
-                fresh[token] = len(forms)
-            events += forms
-            tokens += [token] * len(forms)
+        with_tokens = any(token for _, token in groups)
+        if with_tokens:
+            events, tokens, places = _laid_out(groups)
+        else:
+            events, tokens, places = [form for forms, _ in groups for form in forms], [], []
         try:
-            first, known = await self._commit(events, tokens if fresh else [], [], patience)
+            first, known = await self._commit(events, tokens, [], patience)
             self.fresh_from = first
         except Unfit as e:
             if len(groups) == 1:
                 return [e]
             return [(await self.append([group], patience))[0] for group in groups]
-        return list(_answers(groups, places, first, known))
+        if with_tokens:
+            return list(_answers(groups, places, first, known))
+        ids = iter(range(first, first + len(events)))
+        return [list(islice(ids, len(forms))) for forms, _ in groups]
 
     async def _commit(
         self, events: Sequence[StoredForm], tokens: list[str], inboxes: list[int], patience: float
@@ -155,10 +152,26 @@ def _column(values: list[str]) -> str:
 
     Whatever came past the door is refused here before it could be cut in two.
     """
-    text = END.join(values) + END
-    if text.count(END) != len(values):
+    if END in "".join(values):
         raise Unfit("the queue cannot store it: it has a U+001F that is not escaped")
-    return text
+    values.append("")
+    return END.join(values)
+
+
+def _laid_out(groups: Sequence[Group]) -> tuple[list[StoredForm], list[str], list[int]]:
+    """The events of all groups in a row, the token of each event, and where each group begins."""
+    events: list[StoredForm] = []
+    tokens: list[str] = []
+    places: list[int] = []
+    seen: set[str] = set()
+    for forms, token in groups:
+        places.append(len(events))
+        if token and token in seen:
+            continue  # asked again before the first time was through: both in this commit
+        seen.add(token)
+        events += forms
+        tokens += [token] * len(forms)
+    return events, tokens, places
 
 
 def _answers(groups: Sequence[Group], places: Sequence[int], first: int, known: dict[str, tuple[int, int]]):

@@ -135,7 +135,8 @@ class SharedCommits:
                 if (now := self._loop.time()) >= next_look:
                     next_look = now + LOOK_EVERY
                     self._appender.inbox_waits = True
-                await self._move()
+                if self._appender.inbox_waits or self._lookers:
+                    await self._move()
 
     async def _commit(self, taken: list[Appending]) -> None:
         answers: Sequence[Answer]
