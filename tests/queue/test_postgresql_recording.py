@@ -100,6 +100,30 @@ def test_producers_of_the_same_moment_share_a_commit(postgresql_url: str) -> Non
     asyncio.run(main())
 
 
+def test_producers_share_the_commits_of_a_slow_disk_all_of_them(postgresql: PostgreSQL, postgresql_url: str) -> None:
+    """While a commit takes longer than they do, nothing is gained by halves of them that take turns."""
+
+    async def main() -> None:
+        async with opened(postgresql_url) as queue:
+            await queue.append(events(1_000))  # fast: a commit of halves comes next
+            postgresql.query(
+                "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
+                " 'BEGIN PERFORM pg_sleep(0.01); RETURN NULL; END';"
+                " CREATE TRIGGER slow AFTER INSERT ON commits FOR EACH ROW EXECUTE FUNCTION slow()",
+                url=postgresql_url,
+            )
+
+            async def produce() -> None:
+                for n in range(12):
+                    await queue.append([event(n)])
+
+            await asyncio.gather(*[produce() for _ in range(64)])
+
+    asyncio.run(main())
+    sizes = [n for (n,) in postgresql.query("SELECT n FROM commits ORDER BY last", url=postgresql_url)]
+    assert sizes[0] == 1_000 and len(sizes) <= 1 + 16, sizes
+
+
 def test_ids_become_visible_in_ascending_order_whoever_records(postgresql_url: str) -> None:
     """A reader that goes on from the highest id that it saw must not miss one that is committed later."""
 

@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 TRIAL_PATIENCE = 4.0
 """Seconds for which a trial waits: longer than any pause between two attempts to connect."""
+SLOW, SLOW_AN_EVENT = 1e-3, 20e-6
+"""Seconds from which on a commit waits for a disk longer than producers and server need for the next one."""
+SLOW_DISK = 4
+"""Slow commits in a row from which on it is the disk, and no hiccup."""
 LOOK_EVERY = 1.0
 """Seconds after which the inbox is looked into though nobody said that something is there."""
 
@@ -120,11 +124,16 @@ class SharedCommits:
             self._bell.set()
 
     async def _work(self) -> None:
-        next_look, waited = 0.0, False
+        next_look, waited, slow = 0.0, False, 0
         while not (self._ended and not self._waiting):
             if self._waiting:
-                taken, waited = next_group(self._waiting, waited), False
+                if slow >= SLOW_DISK:  # who was just answered may come along: the turn costs less than another commit
+                    await asyncio.sleep(0)
+                taken, waited = next_group(self._waiting, waited and slow < SLOW_DISK), False
+                began = self._loop.time()
                 await self._commit(taken)
+                count = sum([len(one.events) for one in taken])
+                slow = slow + 1 if self._loop.time() - began > SLOW + SLOW_AN_EVENT * count else 0
             else:
                 waited = True
                 self._bell.clear()
