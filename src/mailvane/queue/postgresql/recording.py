@@ -127,7 +127,8 @@ class SharedCommits:
         next_look, waited, slow = 0.0, False, 0
         while not (self._ended and not self._waiting):
             if self._waiting:
-                if slow >= SLOW_DISK:  # who was just answered may come along: the turn costs less than another commit
+                if slow >= SLOW_DISK:  # who was just answered may come along: the turns cost less than another commit
+                    await asyncio.sleep(0)
                     await asyncio.sleep(0)
                 taken, waited = next_group(self._waiting, waited and slow < SLOW_DISK), False
                 began = self._loop.time()
@@ -161,6 +162,9 @@ class SharedCommits:
             log.exception("events could not be written")
             answers = [QueueUnavailable(f"the queue could not be written: {e!r}")] * len(taken)
         answered = list(zip(taken, answers, strict=True))
+        self._loop.call_soon(self._answer, answered)  # the server has its next group before that
+
+    def _answer(self, answered: Answered) -> None:
         for appending, answer in answered:
             appending.answered(answer)
         if self._committed is not None:
