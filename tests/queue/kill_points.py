@@ -132,8 +132,11 @@ def upkeep(writer: SQLiteWriter) -> None:
 
 
 def vacuum(writer: SQLiteWriter) -> None:
+    """In more than one step."""
     settle(writer)
-    writer._db.execute("PRAGMA incremental_vacuum").fetchall()  # pyright: ignore[reportPrivateUsage]
+    db = writer._db  # pyright: ignore[reportPrivateUsage]
+    while free := int(db.pragma("freelist_count")):
+        writer.give_back(free, seconds=0.0)
     writer.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
 

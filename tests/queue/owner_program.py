@@ -36,6 +36,10 @@ async def act(queue: SQLiteQueue, command: str, argument: int) -> object:
             return (await queue.books()).waiting
         case "full":
             return queue.full
+        case "rest":  # until the room that may be given back is
+            while (giving_back := queue._upkeep.giving_back) and not giving_back.done():  # pyright: ignore[reportPrivateUsage]
+                await giving_back
+            return None
         case "upkeep":
             return await queue.upkeep()
         case _:

@@ -216,6 +216,23 @@ def test_d7_upkeep_makes_the_ballast_again(disk: Tmpfs, home: Path) -> None:
         assert ballast(disk).exists()
 
 
+def test_d6_d17_a_queue_that_filled_its_disk_gives_the_room_back_by_itself(short_folder: Path, tmp_path: Path) -> None:
+    """Nobody makes room: what it delivers does, and then it records again."""
+    with Tmpfs(short_folder / "large", size="96m") as disk:
+        recording_home(disk.seen)
+        with Owner(disk.folder / "h", disk.prefix) as owner:
+            taken = sum(len(owner("append", 4_000)) for _ in range(10))
+            taken += owner.append_until_refused()
+            use_up_the_ballast(disk, owner)
+            assert owner("settle", taken - 100) == taken - 100
+            owner("rest")
+            assert (disk.seen / "h" / "queue.db").stat().st_size < 40 * 2**20
+            assert ballast(disk).exists()
+            assert len(owner("append", 500)) == 500
+            assert owner("waiting") == 600
+        assert problems_of(looked_at(disk, tmp_path)) == []
+
+
 def test_d7_an_owner_that_starts_on_a_full_disk_can_settle(disk: Tmpfs, home: Path) -> None:
     with Owner(home, disk.prefix) as owner:
         owner("append", 600)

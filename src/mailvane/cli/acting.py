@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from mailvane.configuration.places import places_of, queue_url
 from mailvane.configuration.settings import Settings
 from mailvane.operations.routes import PAUSED, with_paused
-from mailvane.queue.local import BallastedStore
+from mailvane.queue.ballasted import BallastedStore
 from mailvane.queue.remote import OwnerClient
 from mailvane.queue.short import ShortStore
 

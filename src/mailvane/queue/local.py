@@ -8,89 +8,20 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import apsw
-
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.ballast import Ballast
+from mailvane.queue.ballasted import BallastedStore
 from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row, Settled, Settlement
 from mailvane.queue.migrate import migrate
 from mailvane.queue.reading import SQLiteReader
-from mailvane.queue.sqlite import KEEPING_LIMIT, SETTLE_LIMIT, SQLiteWriter, in_slices
+from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.sqlite_errors import DiskFull, refuse_emptied
-from mailvane.queue.writer import Answer, Answered, Group, Writer, promised
+from mailvane.queue.sqlite_upkeep import SQLiteUpkeep
+from mailvane.queue.writer import Answered, Writer, promised
 
 T = TypeVar("T")
 SELECT_LIMIT = 1_000
-SETTLE_LITTLE = 50
-"""Ids in one transaction once the disk is full."""
-
-
-class BallastedStore:
-    """The writing connection with its ballast: recording stops while the ballast is gone, settling frees it."""
-
-    def __init__(self, writer: SQLiteWriter, ballast: Ballast) -> None:
-        self.writer = writer
-        self.ballast = ballast
-        self._refused = False
-
-    @property
-    def full(self) -> bool:
-        """Whether recording is refused for want of room, as far as can be known without trying."""
-        return not self.ballast.is_there() or (self._refused and not self.ballast.room_to_record())
-
-    def idle(self) -> None:
-        """An owner keeps everything as it is."""
-
-    def append(self, groups: Sequence[Group]) -> list[Answer]:
-        if not self.ballast.make():
-            raise DiskFull(f"the disk is full: no room for {self.ballast.path}; make room, nothing was recorded")
-        try:
-            self._keep_the_log_short()
-            answers = self.writer.append(groups)
-        except DiskFull:
-            self._refused = True
-            raise
-        self._refused = False
-        with contextlib.suppress(DiskFull):  # these are on the disk
-            self._keep_the_log_short()
-        return answers
-
-    def settle(self, what: Settlement, term: int, keep: bool = False) -> Settled:
-        """With `keep` delivered events are kept; but the ballast's room is for removing alone."""
-        delivered = dropped = 0
-        for part in in_slices(what, KEEPING_LIMIT if keep else SETTLE_LIMIT):
-            try:
-                done = [self.writer.settle(part, term, keep and self.ballast.is_there())]
-            except DiskFull:
-                self.ballast.free()
-                done = [self._settle_in_little_room(little, term) for little in in_slices(part, SETTLE_LITTLE)]
-            delivered += sum(d.delivered for d in done)
-            dropped += sum(d.dropped for d in done)
-        with contextlib.suppress(DiskFull):
-            self._keep_the_log_short()
-        self.ballast.make()
-        return Settled(delivered, dropped)
-
-    def _settle_in_little_room(self, part: Settlement, term: int) -> Settled:
-        try:
-            return self.writer.settle(part, term)
-        except DiskFull:
-            with contextlib.suppress(DiskFull):
-                self.writer.checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            return self.writer.settle(part, term)
-
-    def replay(self, ids: Sequence[int]) -> list[int]:
-        """As OwnedQueue.replay; takes room as recording does, so only where there is some."""
-        if not self.ballast.make():
-            raise DiskFull(f"the disk is full: no room for {self.ballast.path}; make room, nothing was replayed")
-        self._keep_the_log_short()
-        return self.writer.replay(ids)
-
-    def _keep_the_log_short(self) -> None:
-        """On a disk with little room, so that moving the log never needs more than what the ballast gives."""
-        if self.writer.log_size > self.ballast.size() // 4 and self.ballast.scarce():
-            self.writer.checkpoint()
 
 
 class SQLiteQueue:
@@ -104,7 +35,6 @@ class SQLiteQueue:
         self.refused = ""
         """Why the last append failed; "" after one that did not, or once `tried` found that it can be written again."""
         self._trial: asyncio.Task[None] | None = None
-        self._forgetting: asyncio.Task[None] | None = None
         self._loop = loop
         try:
             self._store, self.epoch, self.term = _take_over(path, ballast)
@@ -116,6 +46,7 @@ class SQLiteQueue:
         self._reader = SQLiteReader(path)
         self._handed_over = self._reader.last_id()
         self._writer = Writer(self._store, self._to_loop, self._committed, self._loop.call_soon)
+        self._upkeep = SQLiteUpkeep(self._store, self._ordered, loop)
 
     @property
     def broken(self) -> str:
@@ -183,7 +114,9 @@ class SQLiteQueue:
         return await future
 
     async def settle(self, settlement: Settlement, term: int) -> Settled:
-        return await self._ordered(lambda: self._store.settle(settlement, term, self.keep_delivered > 0))
+        settled = await self._ordered(lambda: self._store.settle(settlement, term, self.keep_delivered > 0))
+        self._upkeep.removed()
+        return settled
 
     async def replay(self, ids: Sequence[int]) -> list[int]:
         return await self._ordered(lambda: self._store.replay(ids))
@@ -262,6 +195,7 @@ class SQLiteQueue:
         deleted = 0
         async for ids in self._matching(which):
             deleted += await self._ordered(lambda ids=ids: self._store.writer.delete(ids))
+            self._upkeep.removed()
         return deleted
 
     async def retry(self, which: Filter, now: int) -> int:
@@ -292,30 +226,12 @@ class SQLiteQueue:
         return await self._ordered(lambda: self._store.writer.pull_back(now, latest, instead))
 
     async def upkeep(self) -> None:
-        """What has to be done now and then: prune, give pages back, make the ballast again, move the log.
-
-        Delivered events that were kept for long enough are forgotten beside that, and beside everything else.
-        """
-
-        def work() -> None:
-            self._store.ballast.make()
-            self._store.writer.prune()
-            self._store.writer.checkpoint()
-
-        await self._ordered(work)
-        if self._forgetting is None or self._forgetting.done():
-            self._forgetting = self._loop.create_task(self._forget_delivered())
-
-    async def _forget_delivered(self) -> None:
-        # What cannot be done now is done a minute later.
-        with contextlib.suppress(QueueUnavailable, OwnershipLost):
-            while not await self._ordered(lambda: self._store.writer.forget_delivered(self.keep_delivered)):
-                pass
+        """See OwnedQueue.upkeep, and SQLiteUpkeep."""
+        await self._upkeep.step(self.keep_delivered)
 
     async def close(self) -> None:
         """Ends the writer when all is written, and closes the connections (which moves the log into the database)."""
-        if self._forgetting is not None:
-            self._forgetting.cancel()
+        await self._upkeep.close()
         try:
             await asyncio.to_thread(self._writer.end)
         except RuntimeError:  # no thread can be started any more

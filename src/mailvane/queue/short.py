@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.ballast import Ballast
+from mailvane.queue.ballasted import BallastedStore
 from mailvane.queue.forking import ClosedBeforeForks
-from mailvane.queue.local import BallastedStore
 from mailvane.queue.migrate import migrate
 from mailvane.queue.ownership import Lock, describe
 from mailvane.queue.reading import kept_value

@@ -30,6 +30,11 @@ PAGE = 4_096
 LOOKED_THROUGH = 32 * 1024 * 1024
 """Bytes up to which a file is looked through before it is delivered from: a tenth of a second."""
 CHECKPOINT_PAGES = 4_000
+PAGES_KEPT = 8_192
+"""Pages of the file that may be unused (32 MiB), beside half as many as are used: with the log it then has no more than
+twice what is in it and 64 MiB."""
+GIVEN_AT_ONCE = 16
+"""Pages that are given back before the clock is looked at."""
 TOKEN_LIFE_MS = 120_000
 SETTLE_LIMIT = 5_000
 """Ids in one transaction: what it writes must fit into the ballast."""
@@ -271,14 +276,25 @@ class SQLiteWriter:
             return db.changes() < FORGET_LIMIT
 
     def prune(self) -> None:
-        """Forgets failures of events that are gone and old tokens; gives unused pages back, bit by bit."""
+        """Forgets failures of events that are gone, and old tokens."""
         with self._transaction() as db:
             db.execute(_SQL["prune_deferred"])
             db.execute(_SQL["forget_tokens"], (int(time.time() * 1000) - TOKEN_LIFE_MS,))
+
+    def unused(self) -> int:
+        """Pages that the file has beyond what it may keep for the events that come next."""
         with self._told():
-            unused = int(self._db.pragma("freelist_count"))
-            if unused > 16_384:
-                self._db.execute("PRAGMA incremental_vacuum(2048)").fetchall()
+            free = int(self._db.pragma("freelist_count"))
+            used = int(self._db.pragma("page_count")) - free
+        return free - PAGES_KEPT - used // 2
+
+    def give_back(self, pages: int, seconds: float) -> None:
+        """Makes the file shorter by up to so many pages, in one transaction, and stops after so many seconds."""
+        end = time.monotonic() + seconds
+        with self._transaction() as db, contextlib.closing(db.cursor()) as cursor:
+            for given, _ in enumerate(cursor.execute(f"PRAGMA incremental_vacuum({pages})"), 1):
+                if not given % GIVEN_AT_ONCE and time.monotonic() >= end:
+                    break
 
     def checkpoint(self, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE) -> None:
         """Moves the log into the database file. Raises Broken if that could not be synced."""
