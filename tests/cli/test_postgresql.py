@@ -5,9 +5,11 @@ import io
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,13 +178,31 @@ def test_what_commands_say_while_the_server_is_away(make_home: MakeHome) -> None
     home = make_home(legacy=LEAVES, enable=["bounce_all"], queue="postgresql://mailvane:hidden@127.0.0.1:1/none")
     mail = home.mailvane("ingest", "mail", "-", input=bounce_mail(), check=False)
     assert mail.returncode == 75, mail.stderr
-    assert "127.0.0.1:1" in mail.stderr
+    assert "127.0.0.1:1" in mail.stderr and "start the server" in mail.stderr
     for arguments in (["record"], ["events", "list"], ["events", "status"], ["events", "drop", "--all"], ["enabled"]):
         done = home.mailvane(*arguments, input=json.dumps(bounce(1)), check=False)
         assert done.returncode == 1, arguments
         assert "127.0.0.1:1" in done.stderr, arguments
         for never in ("Traceback", "defect", "hidden"):
             assert never not in done.stderr, arguments
+
+
+@pytest.mark.parametrize(("command", "silent", "within"), [("record", False, 5.0), ("ingest", True, 8.0)])
+def test_a_command_that_records_soon_tells_that_the_server_is_away(
+    make_home: MakeHome, command: str, silent: bool, within: float
+) -> None:
+    """After two seconds where it refuses, four where it says nothing; and the command has to begin, too."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1] if silent else 1
+        home = make_home(legacy=LEAVES, enable=["bounce_all"], queue=f"postgresql://mailvane@127.0.0.1:{port}/none")
+        began = time.monotonic()
+        if command == "record":
+            done, status = home.mailvane("record", input=json.dumps(bounce(1)), check=False), 1
+        else:
+            done, status = home.mailvane("ingest", "mail", "-", input=bounce_mail(), check=False), 75
+    assert time.monotonic() - began < within
+    assert done.returncode == status, done.stderr
+    assert "is away" in done.stderr and "start the server, or name the right one" in done.stderr
 
 
 def bounce_mail() -> str:

@@ -15,7 +15,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.postgresql.address import Address
-from mailvane.queue.postgresql.errors import Disconnected, read_only, shared_sessions, told
+from mailvane.queue.postgresql.errors import Disconnected, away, read_only, shared_sessions, told
 from mailvane.queue.statements import statements
 
 CONNECT_SECONDS = 10
@@ -54,10 +54,22 @@ def named(command: str) -> str:
     return f"{command} on {socket.gethostname()} (process {os.getpid()})"[:NAME_LENGTH]
 
 
-async def connect(address: Address, command: str, lock_timeout: float = 10.0, writes: bool = True) -> Connection:
-    """A session that is ready to be used. Raises QueueUnavailable, with `writes` also for a server that takes none."""
+async def connect(
+    address: Address,
+    command: str,
+    lock_timeout: float = 10.0,
+    writes: bool = True,
+    seconds: int = CONNECT_SECONDS,
+) -> Connection:
+    """A session that is ready to be used. Raises QueueUnavailable, with `writes` also for a server that takes none.
+
+    A server that is long in answering is waited for, so many seconds.
+    """
     with told(address.shown):
-        connection = await _open(address, command)
+        try:
+            connection = await _open(address, command, seconds)
+        except (OSError, TimeoutError) as e:
+            raise away(address.shown, e) from e
     try:
         with told(address.shown):
             row = await connection.fetchrow(SQL["begin_session"], address.schema, f"{int(lock_timeout * 1000)}ms")
@@ -78,12 +90,12 @@ async def connect(address: Address, command: str, lock_timeout: float = 10.0, wr
     return connection
 
 
-async def _open(address: Address, command: str) -> Connection:
+async def _open(address: Address, command: str, seconds: int = CONNECT_SECONDS) -> Connection:
     connection = cast(
         Connection,
         await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType]
             address.url,
-            timeout=CONNECT_SECONDS,
+            timeout=seconds,
             server_settings={"application_name": named(command)},
             target_session_attrs="read-write"
             if address.several_hosts and "target_session" not in address.url

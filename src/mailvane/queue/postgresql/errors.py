@@ -53,6 +53,12 @@ def shared_sessions(shown: str) -> SharedSessions:
     )
 
 
+def away(shown: str, error: OSError | TimeoutError) -> Disconnected:
+    """Nobody answers at the address."""
+    why = "it does not answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+    return Disconnected(f"{shown} is away ({why}): start the server, or name the right one by `queue` in mailvane.conf")
+
+
 def read_only(shown: str) -> ReadOnly:
     return ReadOnly(
         f"{shown} is read-only (a stand-by, or default_transaction_read_only is on): nothing can be recorded or"

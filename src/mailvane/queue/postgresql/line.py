@@ -13,7 +13,7 @@ from typing import TypeVar
 from mailvane.clock import Chance, system_chance
 from mailvane.errors import QueueTooNew, QueueUnavailable
 from mailvane.queue.postgresql.address import Address
-from mailvane.queue.postgresql.connection import Connection, connect, who_is_in_the_way
+from mailvane.queue.postgresql.connection import CONNECT_SECONDS, Connection, connect, who_is_in_the_way
 from mailvane.queue.postgresql.errors import Disconnected, SharedSessions, TryAgain, told
 
 T = TypeVar("T")
@@ -47,6 +47,10 @@ class Line:
         self._down_since = 0.0
         self._not_before = 0.0
         self._reason: QueueUnavailable | None = None
+        self.was_up = False
+        """Whether there ever was a session."""
+        self.first_answer = CONNECT_SECONDS
+        """Seconds that the server has for letting us in the first time."""
 
     @property
     def down_for(self) -> float:
@@ -112,11 +116,12 @@ class Line:
                 if isinstance(e, QueueTooNew | SharedSessions):  # no patience mends these
                     raise
                 continue
-            self._failures, self._reason = 0, None
+            self._failures, self._reason, self.was_up = 0, None, True
             return self._connection
 
     async def _connect(self) -> Connection:
-        connection = await connect(self.address, self._command, writes=self._writes)
+        seconds = CONNECT_SECONDS if self.was_up else self.first_answer
+        connection = await connect(self.address, self._command, writes=self._writes, seconds=seconds)
         if self._set_up is not None:
             try:
                 with told(self.address.shown):

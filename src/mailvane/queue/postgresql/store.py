@@ -17,6 +17,11 @@ from mailvane.queue.writer import Answer, Group
 
 T = TypeVar("T")
 
+FIRST_PATIENCE = 2.0
+"""Seconds for which a server that was away from the beginning is waited for: whoever calls a command waits, too."""
+FIRST_ANSWER = 4
+"""Seconds for which one that says nothing is."""
+
 _forks = ClosedBeforeForks()
 
 
@@ -40,7 +45,7 @@ class PostgreSQLStore:
 
         async def work(appender: Appender) -> list[Answer]:
             assert self._line is not None
-            answers = await appender.append(groups, max(0.0, PATIENCE - self._line.down_for))
+            answers = await appender.append(groups, self._patience(self._line))
             with contextlib.suppress(QueueUnavailable):  # these are in
                 await appender.move_inbox()
             return answers
@@ -64,7 +69,12 @@ class PostgreSQLStore:
 
     def _with_line(self, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
         assert self._line is not None
-        return self._line.run(work, max(0.0, PATIENCE - self._line.down_for))
+        return self._line.run(work, self._patience(self._line))
+
+    @staticmethod
+    def _patience(line: Line) -> float:
+        """A restart is waited for; a server that has been away for long, or all the time, is not."""
+        return max(0.0, (PATIENCE if line.was_up else FIRST_PATIENCE) - line.down_for)
 
     def _do(self, work: Callable[[Appender], Coroutine[Any, Any, T]]) -> T:
         with _forks.in_use:
@@ -75,6 +85,7 @@ class PostgreSQLStore:
 
     async def _open(self) -> tuple[Line, Appender]:
         line = recording_line(self._address, self._command)
+        line.first_answer = FIRST_ANSWER
         return line, Appender(line, self._judge)
 
     def close_connection(self) -> None:
