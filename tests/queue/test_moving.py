@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import apsw
 import psycopg
 import pytest
 
@@ -174,6 +175,31 @@ def test_everything_arrives_as_it_was_and_ids_go_on(place: Callable[[str, str], 
             books = await queue.books()
             assert (books.recorded, books.waiting) == (before.books.recorded + 1, 36)
             assert await queue.due((0, 0), 2**50, 100)
+
+    asyncio.run(main())
+
+
+def test_an_error_that_was_kept_with_what_postgresql_does_not_store_is_moved(
+    place: Callable[[str, str], Place],
+) -> None:
+    """An earlier mailvane wrote it into the file as the endpoint said it."""
+    source, target = place("sqlite", "one"), place("postgresql", "two")
+
+    async def main() -> None:
+        before = await filled(source)
+        failed, delivered = before.rows[10].id, before.delivered[2].id
+        db = apsw.Connection(source.where)
+        for table in ("deferred", "delivered"):
+            db.execute(
+                f"UPDATE {table} SET error = 'a' || char(0) || 'b', history = ? WHERE id IN (?, ?)",
+                (r'[[1,1,0.5,500,"a\u0000b"]]', failed, delivered),
+            )
+        db.close()
+        await moved(source, target)
+        async with target.owned() as queue:
+            rows = await queue.select(Filter(ids=(failed,)), 0, 1)
+            rows += await queue.select_delivered(Filter(ids=(delivered,)), 0, 1)
+            assert [(row.error, row.history[0].error) for row in rows] == [("a\ufffdb", "a\ufffdb")] * 2
 
     asyncio.run(main())
 

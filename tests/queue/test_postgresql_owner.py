@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from mailvane.errors import OwnershipLost, QueueOwned, QueueUnavailable
-from mailvane.queue.contract import Books, Failed, Filter, Settlement
+from mailvane.queue.contract import Books, Filter, Settlement
 from mailvane.queue.postgresql import (
     Order,
     OwnedPostgreSQLQueue,
@@ -502,16 +502,5 @@ def test_what_an_operator_should_know_is_told(postgresql_url: str) -> None:
             facts = await queue.lookup.facts()
             assert (facts.fsync, facts.autovacuum, facts.read_only, facts.rejected) == (False, True, False, 1)
             assert facts.oldest_transaction > 0 and facts.whose.startswith("my psql (backend ")
-
-    asyncio.run(main())
-
-
-def test_a_failure_with_what_no_database_stores_is_settled(postgresql_url: str) -> None:
-    async def main() -> None:
-        async with owned(postgresql_url) as queue:
-            (a,) = await queue.append(events(1))
-            await queue.settle(Settlement(failed=[Failed(a, 1, NOW, "half a pair \ud800")]), queue.term)
-            (row,) = await queue.select(Filter(), 0, 1)
-            assert row.error == row.history[0].error == "half a pair ?"
 
     asyncio.run(main())

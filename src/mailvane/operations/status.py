@@ -9,6 +9,7 @@ from mailvane.processor.plan import LEGACY
 from mailvane.processor.run import RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.contract import Books
+from mailvane.queue.history import storable
 
 
 class RouteReport(msgspec.Struct, frozen=True):
@@ -90,7 +91,9 @@ def status(
     earlier plans too, None when nobody delivers.
     """
     age = None if oldest is None else max(0.0, round(now - oldest / 1000, 3))
-    reports = [RouteReport(r.destination, str(r.state), r.last_error, r.deferred, r.in_flight) for r in routes]
+    reports = [
+        RouteReport(r.destination, str(r.state), storable(r.last_error), r.deferred, r.in_flight) for r in routes
+    ]
     legacy = DestinationReport(
         name=LEGACY,
         first_attempt=max(0, books.waiting - deferred),

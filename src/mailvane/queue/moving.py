@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 
 from mailvane.errors import QueueUnavailable
-from mailvane.queue.contract import Attempt, Books, Listed
+from mailvane.queue.contract import Books, Listed
 
 PAGE = 1_000
 """Events that are moved at once."""
@@ -176,22 +176,6 @@ def refuse_moved(kept: str | None, shown: str) -> None:
 def goes_along(kept: Mapping[str, str]) -> dict[str, str]:
     """What of the things that a queue keeps is moved."""
     return {name: value for name, value in kept.items() if name not in STAYS}
-
-
-def listed(row: Sequence[object]) -> Listed:
-    """An event of the columns that the statements `lowest` and `lowest_delivered` have in either store."""
-    history = str(row[12])
-    attempts = () if history == "[]" else tuple(Attempt(*one) for one in _decode_history(history))
-    return Listed(*row[:12], history=attempts, delivered=row[13])  # type: ignore[arg-type]  # the schema says what the columns are
-
-
-def history_of(row: Listed) -> str:
-    """The failed attempts as the column `history` has them."""
-    attempts = [(a.number, a.at, a.seconds, a.status, a.error) for a in row.history]
-    return msgspec.json.encode(attempts).decode()
-
-
-_decode_history = msgspec.json.Decoder(list[tuple[int, int, float, int, str]]).decode
 
 
 def left_to_take(rows: Sequence[Listed], upto: int) -> list[Listed]:

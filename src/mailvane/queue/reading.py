@@ -11,7 +11,8 @@ import apsw
 import msgspec
 
 from mailvane.errors import QueueUnavailable
-from mailvane.queue.contract import Attempt, Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.history import listed
 from mailvane.queue.migrate import refuse_newer, schema_version
 from mailvane.queue.sqlite_errors import WHAT_TO_DO
 from mailvane.queue.statements import statements
@@ -143,10 +144,7 @@ class SQLiteReader:
         values = {**where.values, "after": after, "limit": limit}
         with _told(self.path):
             found = self._db.execute(sql.format(conditions=where.conditions, history=history), values).fetchall()
-        return [
-            Listed(*row[:12], history=_attempts(str(row[12])), delivered=row[13])  # type: ignore[arg-type]
-            for row in found
-        ]
+        return [listed(row) for row in found]
 
     def _ids(self, sql: str, where: "_Where", after: int, limit: int) -> list[int]:
         values = {**where.values, "after": after, "limit": limit}
@@ -170,13 +168,6 @@ class SQLiteReader:
 def books_of(n: Mapping[str, int]) -> Books:
     """The books of their rows; an older schema has no replays."""
     return Books(n["recorded"], n["delivered"], n["dropped"], n["deleted"], n.get("replayed", 0))
-
-
-def _attempts(history: str) -> tuple[Attempt, ...]:
-    return () if history == "[]" else tuple(Attempt(*one) for one in _decode_history(history))
-
-
-_decode_history = msgspec.json.Decoder(list[tuple[int, int, float, int, str]]).decode
 
 
 def kept_value(path: str, name: str) -> str | None:

@@ -17,7 +17,8 @@ import msgspec
 
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.contract import ATTEMPT_ERROR, ATTEMPTS_KEPT, Failed, Settled, Settlement
+from mailvane.queue.contract import ATTEMPTS_KEPT, Settled, Settlement
+from mailvane.queue.history import remembered, storable
 from mailvane.queue.migrate import refuse_newer
 from mailvane.queue.moving import MOVED_TO, refuse_moved
 from mailvane.queue.sqlite_errors import BUSY_MS, WHAT_TO_DO, Broken, DiskFull, sync, told
@@ -191,7 +192,7 @@ class SQLiteWriter:
                 if n:
                     db.execute(_SQL["add_to_book"], (n, book))
             if what.failed:
-                rows = [(f.id, f.attempts, f.due, f.error, _attempt(f, now)) for f in what.failed]
+                rows = [(f.id, f.attempts, f.due, storable(f.error), remembered(f, now)) for f in what.failed]
                 db.execute(_SQL["defer"], (_json(rows).decode(), now, ATTEMPTS_KEPT))
         return Settled(delivered, dropped)
 
@@ -366,11 +367,6 @@ def _insert(size: int) -> str:
         "INSERT INTO queue (event_type, mail_class, recorded, valued, body, extra) "
         f"SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
     )
-
-
-def _attempt(f: Failed, now: int) -> tuple[int, int, float, int, str]:
-    """A failed attempt as `history` has it."""
-    return f.attempts, now, round(f.seconds, 3), f.status, f.error[:ATTEMPT_ERROR]
 
 
 def _ids(first: int, n: int, asked: int) -> Answer:

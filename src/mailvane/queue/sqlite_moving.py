@@ -13,6 +13,7 @@ from msgspec import structs
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Books, Listed
+from mailvane.queue.history import history_of, listed, storable
 from mailvane.queue.migrate import migrate
 from mailvane.queue.moving import (
     MOVED_FROM,
@@ -24,9 +25,7 @@ from mailvane.queue.moving import (
     Going,
     Take,
     goes_along,
-    history_of,
     left_to_take,
-    listed,
     moved_message,
 )
 from mailvane.queue.reading import books_of
@@ -124,7 +123,7 @@ class SQLiteEnd:
             db.executemany(
                 _SQL["add_deferred"],
                 [
-                    (r.id, r.attempts, r.due, r.first_failed, r.last_failed, r.error, history_of(r))
+                    (r.id, r.attempts, r.due, r.first_failed, r.last_failed, storable(r.error), history_of(r))
                     for r in left
                     if r.attempts
                 ],
@@ -143,7 +142,7 @@ class SQLiteEnd:
                 [
                     (
                         *(r.id, r.event_type, r.mail_class, r.recorded, r.valued, r.body, r.extra, r.delivered),
-                        *(r.attempts, r.first_failed, r.last_failed, r.error, history_of(r)),
+                        *(r.attempts, r.first_failed, r.last_failed, storable(r.error), history_of(r)),
                     )
                     for r in left
                 ],

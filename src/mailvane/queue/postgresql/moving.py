@@ -11,6 +11,7 @@ from msgspec import structs
 
 from mailvane.errors import MailvaneError, QueueOwned, QueueUnavailable
 from mailvane.queue.contract import Books, Listed
+from mailvane.queue.history import history_of, listed, storable
 from mailvane.queue.moving import (
     MOVED_FROM,
     MOVED_TO,
@@ -21,9 +22,7 @@ from mailvane.queue.moving import (
     Going,
     Take,
     goes_along,
-    history_of,
     left_to_take,
-    listed,
     moved_message,
 )
 from mailvane.queue.postgresql.address import parse_address
@@ -174,7 +173,7 @@ class PostgreSQLEnd:
             await connection.execute(
                 SQL["add_deferred"],
                 [r.id for r in failed], [r.attempts for r in failed], [r.due for r in failed],
-                [r.first_failed for r in failed], [r.last_failed for r in failed], [r.error for r in failed],
+                [r.first_failed for r in failed], [r.last_failed for r in failed], [storable(r.error) for r in failed],
                 [history_of(r) for r in failed],
             )  # fmt: skip
             await connection.execute(SQL["book"], "recorded", len(left))
@@ -193,7 +192,7 @@ class PostgreSQLEnd:
                 SQL["add_delivered"],
                 *_columns(left),
                 [r.delivered for r in left], [r.attempts for r in left], [r.first_failed for r in left],
-                [r.last_failed for r in left], [r.error for r in left], [history_of(r) for r in left],
+                [r.last_failed for r in left], [storable(r.error) for r in left], [history_of(r) for r in left],
             )  # fmt: skip
             await _keep(connection, MOVED_FROM, structs.replace(came, delivered=left[-1].id))
 

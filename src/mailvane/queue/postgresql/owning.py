@@ -16,7 +16,8 @@ import msgspec
 
 from mailvane.clock import Chance, system_chance
 from mailvane.errors import OwnershipLost, QueueOwned, QueueTooNew, QueueUnavailable
-from mailvane.queue.contract import ATTEMPT_ERROR, ATTEMPTS_KEPT, Failed, Settled, Settlement
+from mailvane.queue.contract import ATTEMPTS_KEPT, Settled, Settlement
+from mailvane.queue.history import Remembered, remembered, storable
 from mailvane.queue.moving import MOVED_TO, refuse_moved
 from mailvane.queue.postgresql.address import Address
 from mailvane.queue.postgresql.connection import SQL, Connection, connect, who_is_in_the_way
@@ -109,7 +110,7 @@ class Ownership:
             lambda c: c.fetchrow(
                 SQL["settle"], term, now, keep, list(what.delivered), list(what.dropped),
                 [f.id for f in failed], [f.attempts for f in failed], [f.due for f in failed],
-                [_storable(f.error) for f in failed], [_attempt(f, now) for f in failed], ATTEMPTS_KEPT,
+                [storable(f.error) for f in failed], [_encoded(remembered(f, now)) for f in failed], ATTEMPTS_KEPT,
             )
         )  # fmt: skip
         assert row is not None
@@ -241,12 +242,5 @@ async def _renew_epoch_elsewhere(connection: Connection) -> None:
         log.info("the server does not tell which one it is: %s", e)
 
 
-def _storable(text: str) -> str:
-    """What an endpoint said, without what PostgreSQL cannot store."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def _attempt(f: Failed, now: int) -> str:
-    """A failed attempt as `history` has it."""
-    error = _storable(f.error[:ATTEMPT_ERROR])
-    return msgspec.json.encode((f.attempts, now, round(f.seconds, 3), f.status, error)).decode()
+def _encoded(attempt: Remembered) -> str:
+    return msgspec.json.encode(attempt).decode()

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
-
-from mailvane.queue.contract import Attempt, Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.contract import Books, DuePlace, Filter, Listed, Place, Row
+from mailvane.queue.history import listed
 from mailvane.queue.postgresql.connection import SQL, Connection, Record
 from mailvane.queue.postgresql.line import Line
 
@@ -13,8 +12,6 @@ READ_BYTES = 4 * 1024 * 1024
 """Bytes of bodies that one read brings at most (and always one row)."""
 SCAN_ROWS = 1_000
 """Places that one scan brings: more would keep everything else in the process waiting while they are taken in."""
-
-_decode_history = msgspec.json.Decoder(list[tuple[int, int, float, int, str]]).decode
 
 
 class PostgreSQLReader:
@@ -132,11 +129,7 @@ class PostgreSQLLookup:
         return ServerFacts(*[row[n] for n in range(8)])
 
     async def _listed(self, name: str, where: "_Where", after: int, limit: int) -> list[Listed]:
-        found = await self._fetch(name, where, after, limit)
-        return [
-            Listed(*[row[n] for n in range(12)], history=_attempts(str(row[12])), delivered=row[13])  # type: ignore[arg-type]
-            for row in found
-        ]
+        return [listed([row[n] for n in range(14)]) for row in await self._fetch(name, where, after, limit)]
 
     async def _ids(self, name: str, where: "_Where", after: int, limit: int) -> list[int]:
         return [int(row[0]) for row in await self._fetch(name, where, after, limit)]
@@ -154,10 +147,6 @@ class PostgreSQLLookup:
 
 
 LOOKUP_SECONDS = 600.0
-
-
-def _attempts(history: str) -> tuple[Attempt, ...]:
-    return () if history == "[]" else tuple(Attempt(*one) for one in _decode_history(history))
 
 
 @dataclass
