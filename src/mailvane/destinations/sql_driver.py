@@ -62,6 +62,11 @@ class Session(Protocol):
         ...
 
 
+def stranger(product: str, why: str) -> Problem:
+    """What answers on the database's port is something else."""
+    return Problem(Failure.PROTOCOL, f"what answers there does not speak {product} ({why}): look at host and port")
+
+
 @contextlib.contextmanager
 def as_problems(problem_of: Callable[[BaseException], Problem | None]) -> Generator[None, None, None]:
     """What a driver raises while a batch is under way, as a Problem. `problem_of` knows its library's errors; what is

@@ -10,7 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import pytds  # pyright: ignore[reportMissingTypeStubs]
 from pytds import tds_base  # pyright: ignore[reportMissingTypeStubs]
@@ -18,8 +18,11 @@ from pytds import tds_base  # pyright: ignore[reportMissingTypeStubs]
 from mailvane.destinations.contract import Failure
 from mailvane.destinations.dsn import Tls
 from mailvane.destinations.placeholders import Statement
-from mailvane.destinations.sql_driver import Place, Problem
+from mailvane.destinations.sql_driver import Place, Problem, stranger
 from mailvane.destinations.sql_values import Kind, Values
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 T = TypeVar("T")
 
@@ -31,6 +34,8 @@ _NUMBERS = {
     **dict.fromkeys((701, 1205, 1222, 3960, 10928, 10929, 17809, 40197, 40501, 40613, 49918), Failure.BUSY),
     -2: Failure.TIMEOUT,
 }
+ANSWER = 4
+"""The type of each packet that a server sends (MS-TDS 2.2.3.1.1)."""
 THROWN = 50_000
 """From this number on messages are those of THROW and RAISERROR."""
 
@@ -79,13 +84,23 @@ _connect = cast(Callable[..., _Connection], pytds.connect)  # pyright: ignore[re
 
 
 class _Socket(socket.socket):
-    """Ends a login that the server sends on to another server (ENVCHANGE of type 20, MS-TDS 2.2.7.9).
+    """Ends a login with what is no SQL Server, by the first byte that it says, and one that the server sends on to
+    another server (ENVCHANGE of type 20, MS-TDS 2.2.7.9).
 
     python-tds would follow by itself, past the rules for addresses. It closes the socket first, while no error is being
     handled: that is where it is stopped.
     """
 
     logging_in = True
+    heard = False
+
+    def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
+        count = super().recv_into(buffer, nbytes, flags)
+        if count and not self.heard:
+            self.heard = True
+            if (first := memoryview(buffer)[0]) != ANSWER:
+                raise stranger("SQL Server", f"its first byte is {first}")
+        return count
 
     def close(self) -> None:
         if self.logging_in and sys.exc_info()[0] is None:

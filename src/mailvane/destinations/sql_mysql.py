@@ -4,6 +4,7 @@ An INSERT of one row is made one of many rows; every other statement is run row 
 """
 
 import ssl
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, cast
 
@@ -13,7 +14,7 @@ from asyncmy import errors
 from mailvane.destinations.contract import Failure
 from mailvane.destinations.dsn import Dsn, Tls
 from mailvane.destinations.placeholders import Statement, row_shape
-from mailvane.destinations.sql_driver import Place, Problem, as_problems
+from mailvane.destinations.sql_driver import Place, Problem, as_problems, stranger
 from mailvane.destinations.sql_values import Kind, Values
 
 PLACEHOLDERS_MOST = 65_535
@@ -177,5 +178,9 @@ async def _connect(dsn: Dsn, address: str, context: ssl.SSLContext | None) -> _C
     except errors.MySQLError as error:
         if isinstance(cause := error.__cause__, OSError):
             raise cause from None
+        if str(error.args[0] if error.args else "").startswith("Packet sequence number wrong"):
+            raise stranger("MySQL", "its first packet is none") from None
         problem = problem_of(error)
         raise problem or error from None
+    except (LookupError, ValueError, struct.error):  # asyncmy reads the greeting as if it were whole
+        raise stranger("MySQL", "its greeting cannot be read") from None

@@ -3,6 +3,9 @@
 An INSERT of one row is made one of many, which takes the server a third less time.
 """
 
+import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, cast
@@ -12,7 +15,7 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 from mailvane.destinations.contract import Database, Failure
 from mailvane.destinations.dsn import Tls
 from mailvane.destinations.placeholders import Statement, parse_statement, row_shape
-from mailvane.destinations.sql_driver import Place, Problem, as_problems
+from mailvane.destinations.sql_driver import Place, Problem, as_problems, stranger
 from mailvane.destinations.sql_values import Kind, Value, Values
 
 ROWS = 50
@@ -191,9 +194,32 @@ class PostgresqlSession:
             self._connection.terminate()
 
 
+ASK_FOR_GSS = struct.pack(">II", 8, 80877104)
+"""GSSENCRequest (PostgreSQL's manual, message formats): answered by one byte, by servers and proxies alike, and the
+one question after which a client may leave without a line in the server's log."""
+
+
+async def _ask(address: str, port: int) -> None:
+    """Refuses what is no PostgreSQL, by its first byte, on a connection of its own.
+
+    asyncpg does not look: of words it waits for the rest until the deadline, and zeros keep it, and with it the whole
+    event loop, busy for ever. Raises Problem, OSError.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as asking:
+        asking.setblocking(False)
+        await loop.sock_connect(asking, (address, port))
+        await loop.sock_sendall(asking, ASK_FOR_GSS)
+        first = await loop.sock_recv(asking, 1)
+    if first and first not in b"NGE":  # no, yes, or an error: before version 12
+        raise stranger("PostgreSQL", f"its first byte is {first[0]}")
+
+
 async def open_postgresql(place: Place, statement: Statement, kinds: Sequence[Kind]) -> PostgresqlSession:
     """See Open."""
     dsn = place.dsn
+    if place.address:
+        await _ask(place.address, dsn.port)
     try:
         connection = await _connect(
             host=dsn.socket or place.address,

@@ -86,7 +86,7 @@ KINDS = (
     Kind("mysql: MariaDB", "mysql", SqlStatement, _SQL),
     Kind("custom_sql: MariaDB by a DBI string", "custom_sql", SqlStatement, _SQL),
     # What is no answer to its first question, whether it speaks TLS, is told as that.
-    Kind("postgresql", "postgresql", SqlStatement, {**_SQL, Case.WRONG_ANSWER: Failure.TLS}),
+    Kind("postgresql", "postgresql", SqlStatement, _SQL),
     Kind(
         "sqlite",
         "sqlite",
