@@ -22,7 +22,7 @@ from mailvane.events.catalogue import Event
 from mailvane.events.codecs import StoredForm
 from mailvane.queue.writer import Answer, Appending, promised
 from mailvane.recording.loop_session import LoopSession
-from mailvane.recording.session import Session, forms, groups, with_gaps
+from mailvane.recording.session import Session, forms, with_gaps, with_tokens
 
 
 class Recorder:
@@ -47,19 +47,20 @@ class Recorder:
         form = session.intake.form_of(event)
         return None if form is None else (self._append(session, [form])[0] or None)
 
-    def record_many(self, events: Iterable[Event]) -> list[int | None]:
+    def record_many(self, events: Iterable[Event], token: str = "") -> list[int | None]:
         """Records events, and returns their ids in the order given when all are on disk.
 
         Either none is wrong, or none is recorded. Of more than 1,000, an earlier part may be in when a later raises.
+        Repeated with the same token within two minutes, nothing is recorded twice; 1 to 64 printable ASCII characters.
         """
         session = self._open()
         wanted = forms(session.intake, events)
-        ids = [i for group in groups(wanted) for i in self._append(session, group)]
+        ids = [i for group, of in with_tokens(wanted, token) for i in self._append(session, group, of)]
         return with_gaps(wanted, ids)
 
-    def _append(self, session: Session, group: list[StoredForm]) -> list[int]:
+    def _append(self, session: Session, group: list[StoredForm], token: str = "") -> list[int]:
         future: Future[Answer] = Future()
-        session.writer.append(Appending(group, "", future.set_result))
+        session.writer.append(Appending(group, token, future.set_result))
         answer = future.result()
         if isinstance(answer, QueueUnavailable):
             raise answer
@@ -116,20 +117,22 @@ class AsyncRecorder:
             return None
         return (await self._append(session, (form,)))[0] or None
 
-    async def record_many(self, events: Iterable[Event]) -> list[int | None]:
+    async def record_many(self, events: Iterable[Event], token: str = "") -> list[int | None]:
         """See Recorder.record_many."""
         session = await self._open()
         wanted = forms(session.intake, events)
         ids: list[int] = []
-        for group in groups(wanted):
-            ids += await self._append(session, group)
+        for group, of in with_tokens(wanted, token):
+            ids += await self._append(session, group, of)
         return with_gaps(wanted, ids)
 
-    def _append(self, session: Session | LoopSession, group: Sequence[StoredForm]) -> asyncio.Future[list[int]]:
+    def _append(
+        self, session: Session | LoopSession, group: Sequence[StoredForm], token: str = ""
+    ) -> asyncio.Future[list[int]]:
         if isinstance(session, LoopSession):
-            return session.append(group)
+            return session.append(group, token)
         future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        session.writer.append(promised(group, "", future))
+        session.writer.append(promised(group, token, future))
         return future
 
     async def _open(self) -> Session | LoopSession:

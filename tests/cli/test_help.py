@@ -96,7 +96,7 @@ def test_help_on_events_tells_every_type_and_field_of_the_catalogue(name: str) -
         (("layout", "greenarrow"), 2, "is not there yet"),
         (("ingest", "log"), 2, "is not there yet"),
         (("record", "--bogus"), 2, "unrecognized arguments: --bogus"),
-        (("run", "--only", "mail"), 2, "'mail' is no part yet"),
+        (("run", "--only", "studio"), 2, "'studio' is no part yet"),
         (("events", "drop"), 2, "which events?"),
         (("events", "list", "--since", "soon"), 2, "'soon' is no time"),
         (("events", "list", "--type", "bounce"), 2, "is no type of event"),

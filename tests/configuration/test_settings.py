@@ -57,6 +57,7 @@ def test_every_directive():
         "allow_network 10.0.0.0/8 fd00::/8\n"
         "allow_network 192.0.2.7\n"
         "deny_network 10.1.0.0/16\n"
+        "maildir mail\nmaildir /var/mail/bounces\nmaildir mail\n"
         "bounce_text_length 0\n"
         "keep_delivered 7d\n"
     )
@@ -72,6 +73,7 @@ def test_every_directive():
         destination_networks="public",
         allow_networks=(ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.7/32")),
         deny_networks=(ip_network("10.1.0.0/16"),),
+        maildirs=(HOME / "mail", Path("/var/mail/bounces")),
         bounce_text_length=0,
         keep_delivered=7 * 86_400,
     )

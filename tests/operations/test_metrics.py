@@ -85,6 +85,7 @@ def test_the_page_on_metrics_has_every_one_as_it_is_declared():
 
 def test_labels_are_those_that_are_declared():
     metrics = Metrics()
+    metrics.mail("bounce")
     metrics.tally("a").failed(Failure.DNS)
     text = metrics.exposition(Readings(destinations={"a": Standing()})).decode()
     for family in text_string_to_metric_families(text):

@@ -44,6 +44,7 @@ class Parts:
     web: bool = True
     deliver: bool = True
     once: bool = False
+    mail: bool = False
 
 
 Stop = Callable[[float], Awaitable[object]]
@@ -55,7 +56,8 @@ def run_process(settings: Settings, parts: Parts, config: LegacyFile | None = No
     status: int | None = None
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            status = runner.run(_run(settings, parts, config))
+            alone = parts.mail and not parts.web and not parts.deliver
+            status = runner.run(_take_mail(settings, parts) if alone else _run(settings, parts, config))
     except RuntimeError:
         # All is over; but asyncio wants a thread to wait for its others, and there may be none to be had any more.
         if status is None:
@@ -102,6 +104,8 @@ async def _run(settings: Settings, parts: Parts, config: LegacyFile | None) -> i
         if not any(task.done() for task in waits_for):
             stops.append(await _serve(service, parts))
             tasks.append(asyncio.create_task(service.tell_summaries()))
+            if parts.mail:
+                stops.append(_begin_to_take(service, tasks))
         await asyncio.wait(waits_for, return_when=asyncio.FIRST_COMPLETED)
         return _outcome(service, tasks[0] if parts.deliver else None, parts)
     finally:
@@ -142,6 +146,29 @@ async def _serve(service: Service, parts: Parts) -> Stop:
     where += [running.socket_path] if running.socket_path else []
     log.info("ready: %s, process %d, listens on %s", parts.command, os.getpid(), " and ".join(where) or "nothing")
     return running.stop
+
+
+def _begin_to_take(service: Service, tasks: list[asyncio.Task[None]]) -> Stop:
+    from mailvane.operations.taking_mail import named, taker_of, tell_mail
+
+    taker = taker_of(service)
+    service.more_problems = lambda: taker.problems
+    tasks += [asyncio.create_task(taker.run()), asyncio.create_task(tell_mail(taker))]
+    log.info("takes mail from %s", named(service.settings.maildirs))
+    return taker.stop
+
+
+async def _take_mail(settings: Settings, parts: Parts) -> int:
+    """A process that has no queue of its own, and so stands beside any other."""
+    from mailvane.operations.taking_mail import take_beside
+
+    ending = _Ending()
+    try:
+        await take_beside(settings, f"{parts.command}, process {os.getpid()}", ending.asked, WEB_GRACE)
+    finally:
+        ending.begin()
+        ending.done()
+    return 0
 
 
 async def _broken(service: Service) -> None:

@@ -10,11 +10,12 @@ from mailvane.cli.parsing import Spec
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.legacy import read_legacy
 from mailvane.configuration.mistakes import render
-from mailvane.configuration.settings import load_settings
+from mailvane.configuration.settings import SETTINGS_FILE, load_settings
 from mailvane.configuration.text import SIZE
+from mailvane.errors import MailvaneError
 from mailvane.recording.regular import read_regular
 
-PARTS = ("web", "processor")
+PARTS = ("web", "processor", "mail")
 
 log = logging.getLogger("mailvane")
 
@@ -25,13 +26,19 @@ def _run(args: argparse.Namespace) -> int:
 
     only = {part.strip() for part in str(args.only).split(",")} if args.only is not None else set(PARTS)
     for part in sorted(only - {*PARTS}):
-        later = " yet" if part in {"mail", "studio"} else ""
+        later = " yet" if part == "studio" else ""
         raise WrongUsage(f"--only: {part!r} is no part{later}; there are {', '.join(PARTS)}")
     settings = load_settings(existing_home(args.home))
+    if args.only is not None and "mail" in only and not settings.maildirs:
+        raise MailvaneError(
+            f"{settings.home / SETTINGS_FILE} names no Maildir to take mail from; add a line: maildir DIR"
+        )
     log_to_standard_error()
     if settings.ignored:
         log.info("mailvane.conf: ignored, for not mailvane's: %s", ", ".join(settings.ignored))
-    return run_process(settings, Parts("mailvane run", "web" in only, "processor" in only))
+    mail = "mail" in only and bool(settings.maildirs)
+    command = "mailvane run --only mail" if only == {"mail"} else "mailvane run"
+    return run_process(settings, Parts(command, "web" in only, "processor" in only, mail=mail))
 
 
 def _processor(args: argparse.Namespace) -> int:
@@ -64,7 +71,11 @@ def _check_syntax(args: argparse.Namespace) -> int:
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", metavar="PARTS", help="web (records, delivers nothing), processor (no TCP), or both")
+    parser.add_argument(
+        "--only",
+        metavar="PARTS",
+        help="some of these, with commas: web (records), processor (delivers), mail (takes mail from Maildirs)",
+    )
 
 
 def _processor_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,15 +86,18 @@ def _processor_arguments(parser: argparse.ArgumentParser) -> None:
 
 RUN = Spec(
     about="Runs everything that is configured, in this process, in the foreground: the HTTP API (http_listen in "
-    "mailvane.conf, and the Unix socket mailvane.sock in home), recording, and the Event Processor, which "
-    "delivers by control/event_processor.json. The configuration is read again when it changes. Logs go to "
+    "mailvane.conf, and the Unix socket mailvane.sock in home), recording, the Event Processor, which delivers by "
+    "control/event_processor.json, and taking mail from Maildirs (maildir in mailvane.conf). The configuration of "
+    "deliveries is read again when it changes. Logs go to "
     "standard error.\n\n"
     "SIGTERM or Ctrl-C end it within 10 seconds with nothing lost; twice: at once. Only one process at a time "
     "has the queue of a home: a second one is refused with the first one's name. Of those on one queue in PostgreSQL "
-    "one delivers; the others record and stand by.",
+    "one delivers; the others record and stand by. A process that takes mail alone (--only mail) has no queue of its "
+    "own, and runs beside any other.",
     examples=[
         ("mailvane run --home /var/lib/mailvane", "what a service manager starts"),
         ("mailvane run --only web", "records, and delivers nothing"),
+        ("mailvane run --only mail", "takes mail, beside the process that delivers"),
     ],
     arguments=_run_arguments,
     run=_run,

@@ -63,6 +63,13 @@ DIRECTIVES = {
             "networks that destinations may not reach; every line adds to those before it, and where allow_network "
             "names a network too, the narrower one wins, of two alike this one",
         ),
+        Directive(
+            "maildir",
+            "DIR",
+            "none",
+            "a Maildir that mailvane run takes mail from: bounces, complaints, wishes to unsubscribe; every line adds "
+            "one",
+        ),
         Directive("bounce_text_length", "N", "1000", "characters to which bounce_text is cut"),
         Directive(
             "keep_delivered",
@@ -85,7 +92,10 @@ DIRECTIVES = {
 
 def commented_file(queue_url: str = "") -> str:
     """What `mailvane init` writes: every directive as a comment, and what was asked for."""
-    lines = ["# mailvane's settings. Of a directive that stands twice, the last holds; networks add up.", ""]
+    lines = [
+        "# mailvane's settings. Of a directive that stands twice, the last holds; networks and Maildirs add up.",
+        "",
+    ]
     for directive in DIRECTIVES.values():
         if directive.later:
             continue

@@ -38,6 +38,8 @@ class Settings:
     destination_networks: Literal["any", "public"] = "any"
     allow_networks: tuple[values.Network, ...] = ()
     deny_networks: tuple[values.Network, ...] = ()
+    maildirs: tuple[Path, ...] = ()
+    """Where mail is taken from."""
     bounce_text_length: int = 1_000
     keep_delivered: int = 0
     """Seconds."""
@@ -140,6 +142,10 @@ def _with_queue(settings: Settings, queue: Path | Secret) -> Settings:
     return replace(settings, queue_url=queue)
 
 
+def _with(maildirs: tuple[Path, ...], maildir: Path) -> tuple[Path, ...]:
+    return maildirs if maildir in maildirs else (*maildirs, maildir)
+
+
 _READERS: dict[str, Callable[[Settings, tuple[Word, ...]], Settings]] = {
     "server_id": lambda s, v: replace(s, server_id=values.server_id(v[0])),
     "queue": lambda s, v: _with_queue(s, values.queue(v[0], s.home)),
@@ -150,6 +156,7 @@ _READERS: dict[str, Callable[[Settings, tuple[Word, ...]], Settings]] = {
     "destination_networks": lambda s, v: replace(s, destination_networks=values.destination_networks(v[0])),
     "allow_network": lambda s, v: replace(s, allow_networks=(*s.allow_networks, *values.networks(v))),
     "deny_network": lambda s, v: replace(s, deny_networks=(*s.deny_networks, *values.networks(v))),
+    "maildir": lambda s, v: replace(s, maildirs=_with(s.maildirs, s.home / v[0].text)),
     "bounce_text_length": lambda s, v: replace(s, bounce_text_length=values.bounce_text_length(v[0])),
     "keep_delivered": lambda s, v: replace(s, keep_delivered=values.duration(v[0])),
 }

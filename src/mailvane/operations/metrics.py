@@ -7,6 +7,7 @@ A destination goes by its name in the plan, which has its secrets masked.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -38,6 +39,9 @@ METRICS: Mapping[str, Declared] = {
         "counter", "Events removed because the configuration drops them, since the queue was made"
     ),
     "mailvane_failed_total": Declared("counter", "Attempts that failed, by class of failure", ("destination", "class")),
+    "mailvane_mail_total": Declared(
+        "counter", "Mails taken from Maildirs since this process started, by what they were", ("kind",)
+    ),
     "mailvane_delivery_seconds": Declared("histogram", "How long attempts took that delivered", ("destination",)),
     "mailvane_waiting": Declared("gauge", "Events in the queue: waiting, in flight, deferred and left"),
     "mailvane_oldest_seconds": Declared("gauge", "Age of the oldest event in the queue, 0 for an empty one"),
@@ -124,6 +128,11 @@ class Metrics:
     def __init__(self) -> None:
         self.recorded_total = 0
         self.tallies: dict[str, Tally] = {}
+        self.mails: Counter[str] = Counter()
+
+    def mail(self, kind: str) -> None:
+        """A mail was taken from a Maildir: its kind, or SET_ASIDE."""
+        self.mails[kind] += 1
 
     def recorded(self, events: int) -> None:
         """So many events were recorded."""
@@ -179,6 +188,9 @@ class _Collector:
         recorded.add_metric((), metrics.recorded_total)
         dropped = counter("mailvane_dropped_total")
         dropped.add_metric((), readings.dropped)
+        mails = counter("mailvane_mail_total")
+        for kind, count in metrics.mails.items():
+            mails.add_metric((kind,), count)
         delivered = counter("mailvane_delivered_total")
         failed = counter("mailvane_failed_total")
         took = METRICS["mailvane_delivery_seconds"]
@@ -189,7 +201,7 @@ class _Collector:
                 if count:
                     failed.add_metric((name, failure.value), count)
             seconds.add_metric((name,), list(_cumulated(tally.buckets)), sum_value=tally.seconds_total)
-        yield from (recorded, dropped, delivered, failed, seconds)
+        yield from (recorded, dropped, mails, delivered, failed, seconds)
 
         for name, value in (
             ("mailvane_waiting", readings.waiting),

@@ -74,6 +74,8 @@ class Service:
         self.intake: Intake | None = None
         self.plans: LegacyPlans | None = None
         self.processor: Processor | None = None
+        self.more_problems: Callable[[], Sequence[str]] = tuple
+        """What others that work for this process find strange."""
         self._config: LegacyFile | None = None
         self._file_before = b""
         self._postgresql: AtPostgreSQL | None = None
@@ -276,7 +278,7 @@ class Service:
             await self.routes(),
             self.plans.state,
             self.trouble,
-            [*self.intake.switches.problems, *self.plans.warnings],
+            [*self.intake.switches.problems, *self.plans.warnings, *self.more_problems()],
             in_flight=len(self.processor.in_flight()) if self.processor is not None else None,
             stands_by=self._postgresql.turns.waits if self._postgresql is not None else "",
         )

@@ -17,8 +17,8 @@ class LoopSession:
     """As Session, in one event loop. Made by `open`."""
 
     intake: Intake
-    append: Callable[[Sequence[StoredForm]], asyncio.Future[list[int]]]
-    """The ids, when the events are on disk."""
+    append: Callable[[Sequence[StoredForm], str], asyncio.Future[list[int]]]
+    """The ids of the events, when they are on disk; "" is no token. See Queue.append."""
 
     def __init__(self, where: Where, database: Callable[[], str]) -> None:
         # Only now: the driver takes longer to load than most commands take.

@@ -140,6 +140,15 @@ def groups(wanted: Iterable[StoredForm | None]) -> list[list[StoredForm]]:
     return [part for part in parts if part]
 
 
+def with_tokens(wanted: Iterable[StoredForm | None], token: str) -> list[tuple[list[StoredForm], str]]:
+    """`groups`, each with a token of its own made from `token`; "" for none.
+
+    The number of events is part of it: a type that was switched meanwhile makes another request, not a refused one.
+    """
+    parts = groups(wanted)
+    return [(group, token and f"{token}-{place}-{len(group)}") for place, group in enumerate(parts)]
+
+
 def with_gaps(wanted: Sequence[StoredForm | None], ids: Iterable[int]) -> list[int | None]:
     """Ids by position, None where the type is off."""
     known = iter(ids)
