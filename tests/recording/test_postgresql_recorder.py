@@ -51,6 +51,17 @@ def test_record_gives_the_id_and_the_event_is_there(home: Path, postgresql_url: 
     assert not (home / "queue.db").exists()
 
 
+def test_a_repeat_with_the_same_token_records_nothing_twice(home: Path, postgresql_url: str) -> None:
+    async def again() -> list[int | None]:
+        async with AsyncRecorder(home) as recorder:
+            return await recorder.record_many([event("a"), event("b")], "once")
+
+    with Recorder(home) as recorder:
+        ids = recorder.record_many([event("a"), event("b")], "once")
+    assert asyncio.run(again()) == ids
+    assert len(stored(postgresql_url)) == 2
+
+
 def test_threads_share_a_recorder(home: Path, postgresql_url: str) -> None:
     with Recorder(home) as recorder, ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda n: recorder.record(event(f"n{n}")), range(200)))

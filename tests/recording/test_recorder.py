@@ -84,6 +84,23 @@ def test_many_are_recorded_in_their_order(home: Path) -> None:
     assert stored(home) == {f"n{n}": ids[n] for n in range(0, 3500, 3)}
 
 
+def test_a_repeat_with_the_same_token_records_nothing_twice(home: Path) -> None:
+    events = [event(f"n{n}") for n in range(1_500)]
+
+    async def again() -> list[int | None]:
+        async with AsyncRecorder(home) as recorder:
+            return await recorder.record_many(events, "once")
+
+    with Recorder(home) as recorder:
+        ids = recorder.record_many(events, "once")
+        assert recorder.record_many(events, "once") == ids == asyncio.run(again())
+        assert recorder.record_many([event("a"), event("off", "scomp")], "two") == [1_501, None]
+        (home / "control" / "record_events.simplemh.scomp").write_text("1\n")
+        while len(taken := recorder.record_many([event("b"), event("c", "scomp")], "two")) != 2 or None in taken:
+            pass  # its type is on within a moment, and that is another request
+    assert len(stored(home)) == 1_503
+
+
 def test_one_wrong_event_and_none_is_recorded(home: Path) -> None:
     with Recorder(home) as recorder:
         for wrong, field in [

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from support.endpoint import Endpoint
 from support.homes import LEAVES, Home, posts_to
+from support.postgresql import PostgreSQL
 from support.processes import Process
+from support.tools import tool
 
 BOUNCE = (Path(__file__).parents[1] / "data/mta/postfix/pipe-send1-m1-5.1.1.eml").read_bytes()
 TYPES = ["bounce_all", "bounce_bad_address"]
@@ -103,3 +105,41 @@ def test_nothing_is_lost_and_nothing_comes_twice_when_it_is_killed_under_load(ma
     wait_until(empty(box), process)
     assert kills >= 2
     assert addresses(home) == sorted(f"{kind} u{n}@dest.test" for n in range(MAILS) for kind in TYPES)
+
+
+def test_a_mail_that_is_recorded_and_not_removed_when_it_is_killed_is_not_recorded_again(
+    make_home: MakeHome, queue: str
+) -> None:
+    home = make_home(legacy=LEAVES, enable=TYPES, queue=queue, conf="maildir mail")
+    box = maildir(home.folder / "mail")
+    deliver(box, 1)
+    kill = ["-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1"]
+    dies = home.start("run", "--only", "mail", prefix=[tool("strace"), "-f", "-o", "/dev/null", *kill])
+    dies.wait()
+    expected = [f"{kind} u1@dest.test" for kind in TYPES]
+    assert len(os.listdir(box / "new")) == 1 and addresses(home) == expected
+    process = home.start("run", "--only", "mail")
+    wait_until(empty(box), process)
+    assert addresses(home) == expected
+
+
+def test_mails_wait_for_a_queue_that_is_away_and_it_ends_meanwhile(make_home: MakeHome) -> None:
+    with PostgreSQL() as server:
+        home = make_home(legacy=LEAVES, enable=TYPES, queue=server.database(), conf="maildir mail")
+        box = maildir(home.folder / "mail")
+        server.stop()
+        deliver(box, 1)
+        first = home.start("run", "--only", "mail")
+        first.wait_for_output("ready: ")
+        assert first.stop() == 0 and len(os.listdir(box / "new")) == 1
+        process = home.start("run", "--only", "mail")
+        process.wait_for_output("ready: ")
+        server.start()
+        wait_until(empty(box), process)
+        assert addresses(home) == [f"{kind} u1@dest.test" for kind in TYPES]
+        assert process.stop() == 0
+
+
+def test_without_a_maildir_there_is_no_such_part(make_home: MakeHome) -> None:
+    done = make_home().mailvane("run", "--only", "mail", check=False)
+    assert done.returncode == 1 and "mailvane.conf names no Maildir to take mail from; add a line" in done.stderr
