@@ -3,6 +3,9 @@
 Looked for in PATH and in .tools/bin; else installed from Debian's packages: as root by apt-get install, otherwise (and
 always for a server whose package would start a service, or take the place of another server) downloaded and unpacked
 into .tools of this checkout, which works without root. Ends with exit status 1 and the names of what is missing.
+
+NAME.deb is a package of Debian's that is only downloaded, with what it needs and this machine has not, into
+.tools/packages/NAME: for tests that install it on a machine of their own (tests/support/machine.py).
 """
 
 import os
@@ -10,11 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TOOLS = CHECKOUT / ".tools"
 UNPACKED = TOOLS / "root"
+DOWNLOADED = TOOLS / "packages"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES = {
@@ -31,6 +36,8 @@ PACKAGES = {
     "wrk": ("wrk",),
 }
 # nginx would start a service, MariaDB's core drives out MySQL's.
+COMPLETE = ".complete"
+"""Lies in the folder of a package once it and all that it needs were downloaded."""
 NEVER_INSTALLED = {"mariadb-install-db", "mariadbd", "nginx"}
 LIBRARIES = ("lib", "usr/lib", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")
 
@@ -71,26 +78,49 @@ def install(tool: str) -> None:
 def unpack(tool: str) -> None:
     """Without root: apt-get download and dpkg -x of the packages, and of what they need and this machine has not."""
     downloads = TOOLS / "debs"
-    downloads.mkdir(parents=True, exist_ok=True)
-    own_lists = apt_folders()
-    for options in ((), own_lists):
-        if options:
-            run("apt-get", *options, "update", "-q")
-        # not --print-uris: that keeps silent about what lies in the machine's own cache of packages
-        wanted = run("apt-get", *options, "install", "--simulate", "-q", "--no-install-recommends", *PACKAGES[tool])
-        # Inst strace (6.1-0.1 Debian:12.11/stable [amd64])
-        names = re.findall(r"^Inst (\S+) ", wanted.stdout, re.MULTILINE)
-        result = run("apt-get", *options, "download", "-q", *names, cwd=downloads) if names else wanted
-        if names and not result.returncode:
-            break
-    else:
-        raise Missing(f"{tool}: Debian's packages {' '.join(PACKAGES[tool])} could not be had: {last_words(result)}")
+    download(tool, PACKAGES[tool], downloads)
     for package in sorted(downloads.glob("*.deb")):
         result = run("dpkg", "-x", str(package), str(UNPACKED))
         if result.returncode:
             raise Missing(f"{tool}: dpkg -x {package.name} failed: {last_words(result)}")
         package.unlink()
     wrap(tool)
+
+
+def download(tool: str, packages: Sequence[str], downloads: Path) -> None:
+    """Gets packages into a folder, and what they need and this machine has not; nothing if it has them all."""
+    downloads.mkdir(parents=True, exist_ok=True)
+    own_lists = apt_folders()
+    for options in ((), own_lists):
+        if options:
+            run("apt-get", *options, "update", "-q")
+        # not --print-uris: that keeps silent about what lies in the machine's own cache of packages
+        wanted = run("apt-get", *options, "install", "--simulate", "-q", "--no-install-recommends", *packages)
+        # Inst strace (6.1-0.1 Debian:12.11/stable [amd64])
+        names = re.findall(r"^Inst (\S+) ", wanted.stdout, re.MULTILINE)
+        result = run("apt-get", *options, "download", "-q", *names, cwd=downloads) if names else wanted
+        if names and not result.returncode:
+            return
+        if not names and not wanted.returncode:
+            return
+    raise Missing(f"{tool}: Debian's packages {' '.join(packages)} could not be had: {last_words(result)}")
+
+
+def only_downloaded(name: str) -> Path | None:
+    """The folder of NAME.deb and what it needs, once all of it is there."""
+    folder = DOWNLOADED / name.removesuffix(".deb")
+    return folder if (folder / COMPLETE).exists() else None
+
+
+def download_whole(name: str) -> Path:
+    """Downloads NAME.deb. Raises Missing."""
+    package = name.removesuffix(".deb")
+    folder = DOWNLOADED / package
+    if not shutil.which("apt-get", path=SYSTEM_PATH):
+        raise Missing(f"{name}: this is no Debian to get the package {package} from")
+    download(name, (package,), folder)
+    (folder / COMPLETE).touch()
+    return folder
 
 
 def apt_folders() -> tuple[str, ...]:
@@ -135,7 +165,9 @@ def compiler_arguments(folders: list[str]) -> str:
 
 
 def need(tool: str) -> Path:
-    """The path of a tool, got if it is not there. Raises Missing."""
+    """The path of a tool (of NAME.deb: of the folder of packages), got if it is not there. Raises Missing."""
+    if tool.endswith(".deb"):
+        return only_downloaded(tool) or download_whole(tool)
     if found := find(tool):
         return found
     if tool not in PACKAGES:
