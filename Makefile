@@ -37,7 +37,7 @@ demo: install
 
 # PYTEST takes more arguments: make test PYTEST="-k h21 -x"
 test: install
-	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter $(SERVERS) $(ON_A_MACHINE)
+	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter curl ip mysql $(SERVERS) $(ON_A_MACHINE)
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 lint: install

@@ -23,9 +23,12 @@ DOWNLOADED = TOOLS / "packages"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 PACKAGES = {
+    "curl": ("curl",),
     "gcc": ("gcc", "libc6-dev"),
+    "ip": ("iproute2",),
     "mariadb-install-db": ("mariadb-server-core", "mariadb-client-core"),
     "mariadbd": ("mariadb-server-core", "mariadb-client-core"),
+    "mysql": ("mariadb-server-core", "mariadb-client-core"),
     "nginx": ("nginx",),
     "nsenter": ("util-linux",),
     "setpriv": ("util-linux",),
@@ -36,9 +39,9 @@ PACKAGES = {
     "wrk": ("wrk",),
 }
 # nginx would start a service, MariaDB's core drives out MySQL's.
+NEVER_INSTALLED = {"mariadb-install-db", "mariadbd", "mysql", "nginx"}
 COMPLETE = ".complete"
 """Lies in the folder of a package once it and all that it needs were downloaded."""
-NEVER_INSTALLED = {"mariadb-install-db", "mariadbd", "nginx"}
 LIBRARIES = ("lib", "usr/lib", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")
 
 
