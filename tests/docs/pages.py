@@ -1,8 +1,8 @@
 """How the blocks of code on each page are tried. A new page needs an entry only if HOW does not do.
 
-A block is named by how it begins (in its first line). Everything is typed by bash, in an empty folder on a machine that is the page's own
-(sandbox.py); "$1" is a file with the block's text, $CHECKOUT this project. `mailvane run`, `listen` and `events tail` return when
-they are ready, and go on behind what follows; `stop` ends them (programs/).
+A block is named by how it begins (in its first line). Everything is typed by bash, in an empty folder on a machine that
+is the page's own (sandbox.py); "$1" is a file with the block's text, $CHECKOUT this project. `mailvane run`, `listen`
+and `events tail` return when they are ready, and go on behind what follows; `stop` ends them (programs/).
 """
 
 from collections.abc import Mapping
@@ -81,7 +81,6 @@ cp /var/lib/mailvane/control/event_processor.json new.json
 echo '{"event_type": "scomp", "email": "user@example.com"}' >events.ndjson
 """,
         "# delivers what is due, as from cron": "stop",
-        "# in Postfix's master.cf": "true",
         "mailvane events list ": """
 mailvane enable all
 seq 4720 | sed 's/.*/{"event_type": "scomp", "email": "user@example.com"}/' | mailvane record
@@ -118,7 +117,6 @@ touch .venv/.installed
             "make install ": "sh",
             ".venv/bin/mailvane listen --port 3000": "sh",
             ".venv/bin/mailvane processor --check-syntax": "sh",
-            ".venv/bin/mailvane ingest mail --json tests/data/mta/postfix/pipe-send1-m1-5.1.1.eml": "sh",
             "from mailvane import Event, Recorder": "python",
         },
         by={"{": 'cp "$1" mailvane-home/control/event_processor.json'},
@@ -179,7 +177,6 @@ until mailvane events list --type engine_unsub --all | grep user@example.com; do
         postgresql=True,
         before=FORWARD,
         first={
-            "mailvane init": "true",
             "SELECT event_type, count(*)": "mailvane enable all\n" + EVENTS + "mailvane run",
             "mailvane queue move": """
 stop
