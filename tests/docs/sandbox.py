@@ -17,7 +17,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 NAMES = "db.example.com hook.example.com my-hook-server.exampledomain.com"
 """Names of the pages that lead to the machine itself. All others lead nowhere."""
 TOOLS = ("curl", "ip", "mysql", "sqlite3")
-SECONDS = 120
+SECONDS = 300
 
 # Each step by itself: what one leaves on the disk, and what runs, is there for the next.
 DRIVER = """
@@ -47,8 +47,9 @@ class Done:
     output: str
 
 
-def run(steps: Sequence[Step], folder: Path, environment: Mapping[str, str]) -> list[Done]:
-    """What became of each. The folder should have a short path: a home's socket is in it."""
+def run(steps: Sequence[Step], folder: Path, environment: Mapping[str, str], shared: Sequence[Path]) -> list[Done]:
+    """What became of each. The folder should have a short path: a home's socket is in it. `shared` are other folders
+    where what is written is seen outside, and what listens is reached."""
     work, files, behind, root = (folder / name for name in ("w", "steps", "behind", "root"))
     for made in (work, files, behind, root):
         made.mkdir()
@@ -65,6 +66,7 @@ def run(steps: Sequence[Step], folder: Path, environment: Mapping[str, str]) -> 
         "HOME": str(work),
         "PYTHONUNBUFFERED": "1",
         "NAMES": NAMES,
+        "SHARED": " ".join(map(str, (work, files, behind, *shared))),
         "CHECKOUT": str(HERE),
         "WORK": str(work),
         "STEPS": str(files),

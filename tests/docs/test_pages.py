@@ -61,12 +61,15 @@ TRIED = [name for name in NAMES for page, there in [_of(name)] if not all(_said(
 def test_the_blocks_of_a_page_do_what_they_say(name: str, short_folder: Path, request: pytest.FixtureRequest) -> None:
     page, there = _of(name)
     environment = dict(page.environment)
+    shared: list[Path] = []
     if page.postgresql:
         server: PostgreSQL = request.getfixturevalue("postgresql_of_the_page")
         environment |= {"POSTGRESQL": f"{server.folder}/.s.PGSQL.{server.port}", "PGHOST": "/run/postgresql"}
+        shared.append(server.folder)
         environment |= {"PGUSER": ADMINISTRATOR, "PGDATABASE": ADMINISTRATOR}
     if page.mariadb:
         mariadb: MariaDB = request.getfixturevalue("mariadb")
+        shared.append(mariadb.folder)
         environment["MYSQL_UNIX_PORT"] = str(mariadb.socket)
     steps = [Step("PostgreSQL", THERE)] if page.postgresql else []
     if page.before:
@@ -77,7 +80,7 @@ def test_the_blocks_of_a_page_do_what_they_say(name: str, short_folder: Path, re
             steps.append(Step(f"before {where}", made_ready))
         if not _said(page.left, block):
             steps.append(Step(where, _how(page, block), block.text))
-    tried = run(steps, short_folder, environment)
+    tried = run(steps, short_folder, environment, shared)
     wrong = [
         f"{done.step.where}: exit status {done.status} of: {done.step.command}\n{done.step.text}\n{done.output}"
         for done in tried
