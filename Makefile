@@ -38,7 +38,7 @@ demo: install
 # PYTEST takes more arguments: make test PYTEST="-k h21 -x"
 test: install
 	@$(BIN)/python scripts/need.py strace sqlite3 unshare nsenter curl ip mysql $(SERVERS) $(ON_A_MACHINE)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --junitxml=build/results.xml $(PYTEST)
 
 lint: install
 	@$(BIN)/ruff check

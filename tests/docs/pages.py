@@ -44,6 +44,7 @@ class Page:
 LONG = "takes long; other tests and `make check` do it"
 DRAWING = "a drawing"
 POSTFIX = "a part of Postfix's own configuration"
+INSTALLING = "needs package registries; `make install` has made what is tried here"
 PARTS = ("outbox", "models", "views", "unsubscribing", "unsubscribing_async")
 PRINTED = "what is printed; the tests of mistakes hold it"
 
@@ -190,5 +191,33 @@ mailvane queue move postgresql://mailvane:secret@db.example.com/mailvane sqlite:
         ),
     ),
     "docs/queue.md": Page(before=HOME + "mailvane run\n" + EVENTS),
+    "docs/start.md": Page(
+        before='ln -s "$CHECKOUT/tests" .',
+        first={"$ mailvane events status": "until mailvane events count | grep -qx 0; do sleep 0.05; done"},
+        by={
+            "POST /notification": """
+{ echo '$ head -10 "$BEHIND/listen.log" | tail -9'; cat "$1"; } >shown
+console shown
+"""
+        },
+        left={"pipx install .": INSTALLING},
+    ),
+    "docs/operations.md": Page(
+        before="""
+mailvane init --home /var/lib/mailvane --enable scomp --post-to https://hook.example.com/notification
+mkdir /backup
+mailvane run
+mailvane trigger scomp
+""",
+        first={"cd /var/lib/mailvane": 'stop\nsqlite3 /var/lib/mailvane/queue.db "$EPOCH" >epoch_before'},
+        by={
+            "cd /var/lib/mailvane": """bash -e "$1"
+mailvane events list --all | grep scomp
+mailvane doctor
+sqlite3 /var/lib/mailvane/queue.db "$EPOCH" | diff - epoch_before && exit 1 || [ $? = 1 ]
+"""
+        },
+        environment={"EPOCH": "SELECT value FROM kept WHERE name = 'epoch'"},
+    ),
     "docs/commands.md": COMMANDS,
 }
