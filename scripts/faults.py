@@ -31,10 +31,11 @@ TABLE_HEAD = "| id | what happens | what mailvane does | tests | passed |\n|---|
 
 
 class Run(TypedDict):
-    """What is noted of a run: when it began, on what, and how many cases of each id passed."""
+    """What is noted of a run: when it began, on what, how many cases passed, and how many of each id."""
 
     began: str
     on: str
+    cases: int
     passed: dict[str, int]
 
 
@@ -59,18 +60,19 @@ def noted(results: Path) -> tuple[Run, list[str]]:
     root = ET.parse(results).getroot()
     passed: dict[str, int] = {}
     wrong: list[str] = []
+    cases = 0
     for case in root.iter("testcase"):
         ids = ids_of(case.get("name", ""))
         if ids and (case.find("failure") is not None or case.find("error") is not None):
             wrong.append(f"failed: {case.get('classname')} {case.get('name')}")
+        cases += bool(ids)
         for fault in ids:
             passed[fault] = passed.get(fault, 0) + 1
     suite = next(root.iter("testsuite"))
     wrong += [f"{fault} was not run" for fault in ids_of_faults() if fault not in passed]
     on = f"Python {platform.python_version()}, {platform.system()} on {platform.machine()}"
-    return Run(
-        began=suite.get("timestamp", "")[:16].replace("T", " "), on=on, passed=dict(sorted(passed.items()))
-    ), wrong
+    began = suite.get("timestamp", "")[:16].replace("T", " ")
+    return Run(began=began, on=on, cases=cases, passed=dict(sorted(passed.items()))), wrong
 
 
 def ids_of_faults() -> list[str]:
@@ -85,7 +87,7 @@ def page() -> tuple[str, list[str]]:
     run: Run | None = json.loads(RUN.read_text(encoding="utf-8")) if RUN.exists() else None
     parts, without = [HEAD], list[str]()
     if run:
-        parts.append(f"\nThe run: {run['began']}, {run['on']}; {sum(run['passed'].values())} cases, all passed.\n")
+        parts.append(f"\nThe run: {run['began']}, {run['on']}; {run['cases']} cases, all passed.\n")
     for letter, rows in faults.items():
         parts.append(f"\n## {rows.pop('title')}\n\n{TABLE_HEAD}")
         for number, (fault, answer) in rows.items():
@@ -101,6 +103,9 @@ def page() -> tuple[str, list[str]]:
 
 def main(arguments: list[str]) -> int:
     if arguments[:1] == ["--run"]:
+        if not Path(arguments[1]).exists():
+            print(f"{arguments[1]} is not there: `make test` writes it", file=sys.stderr)
+            return 1
         run, wrong = noted(Path(arguments[1]))
         for line in wrong:
             print(line, file=sys.stderr)

@@ -202,6 +202,25 @@ console shown
         },
         left={"pipx install .": INSTALLING},
     ),
+    "docs/greenarrow.md": Page(
+        first={
+            "hvmail_event_processor --check-syntax": "cp whole.json /var/lib/mailvane/control/event_processor.json",
+            "sqlite3 /var/lib/mailvane/queue.db": "mailvane trigger scomp",
+        },
+        by={
+            "{": """
+mkdir -p /etc/mailvane && echo secret >/etc/mailvane/db-password
+configuration "$1"
+cp "$1" whole.json
+""",
+            "control_directory": """
+mkdir -p /var/hvmail && cp -r /var/lib/mailvane/control /var/hvmail
+cat "$1" >>/var/lib/mailvane/mailvane.conf
+echo 0 >/var/hvmail/control/record_events.simplemh.unsub
+mailvane enabled | grep -E 'engine_unsub +off'
+""",
+        },
+    ),
     "docs/operations.md": Page(
         before="""
 mailvane init --home /var/lib/mailvane --enable scomp --post-to https://hook.example.com/notification
