@@ -5,15 +5,30 @@ set -e
 folder=$1
 shift
 mount -t tmpfs tmpfs "$folder"
-for place in / /tmp; do
-    if [ $place = / ] || mountpoint -q $place; then
-        mkdir -p "$folder/changed$place/x" "$folder/work$place/x" "$folder/root"
-        mount -t overlay overlay -o "lowerdir=$place,upperdir=$folder/changed$place/x,workdir=$folder/work$place/x" \
-            "$folder/root$place"
+mkdir "$folder"/{changed,work,root}
+read -r _ outside _ </proc/self/uid_map
+options= # without root an overlay keeps its marks where a user may
+[ "$outside" = 0 ] || options=,userxattr
+for place in /*; do
+    if [ -L $place ]; then
+        cp -P $place "$folder/root$place"
+    elif [ -d $place ]; then
+        mkdir "$folder"/{changed,work,root}$place
+        case $place in
+        /proc | /dev | /sys) mount --rbind $place "$folder/root$place" ;;
+        # these are written to, by whoever it is
+        /etc) cp -r --no-preserve=ownership /etc "$folder/root/" 2>/dev/null || true ;;
+        /run) ;;
+        /var) mkdir -p "$folder"/root/var/{lib,log,tmp} ;;
+        *)
+            mount -t overlay overlay \
+                -o "lowerdir=$place,upperdir=$folder/changed$place,workdir=$folder/work$place$options" \
+                "$folder/root$place" 2>/dev/null || mount --rbind $place "$folder/root$place" # has other mounts in it
+            ;;
+        esac
     fi
 done
-for shared in /proc /dev /sys $SHARED; do mount --rbind "$shared" "$folder/root$shared"; done
-rm -rf "$folder/root/var/lib/mailvane" # a home of this machine's would be the pages' home
+for shared in $SHARED; do mount --rbind "$shared" "$folder/root$shared"; done
 ip link set lo up
 printf '127.0.0.1 localhost %s\n' "$NAMES" >"$folder/root/etc/hosts"
 exec chroot "$folder/root" "$@"
