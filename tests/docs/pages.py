@@ -44,6 +44,7 @@ class Page:
 LONG = "takes long; other tests and `make check` do it"
 DRAWING = "a drawing"
 POSTFIX = "a part of Postfix's own configuration"
+EXIM = "a part of Exim's own configuration"
 INSTALLING = "needs package registries; `make install` has made what is tried here"
 PARTS = ("outbox", "models", "views", "unsubscribing", "unsubscribing_async")
 PRINTED = "what is printed; the tests of mistakes hold it"
@@ -76,7 +77,8 @@ sed 's/^ *//' >/var/lib/mailvane/control/event_processor.json <<'END'
 {"use_json_for_http_post": true, "event_destinations": [
   {"matches": {"all": true}, "destination": {"type": "http_post", "url": "https://hook.example.com/notification"}}]}
 END
-echo 'keep_delivered 7d' >>/var/lib/mailvane/mailvane.conf
+printf '%s\n' 'keep_delivered 7d' 'maildir mail' >>/var/lib/mailvane/mailvane.conf
+mkdir -p /var/lib/mailvane/mail/{new,cur,tmp}
 cp "$CHECKOUT"/tests/data/mta/postfix/pipe-send1-m1-5.1.1.eml bounce.eml
 cp /var/lib/mailvane/control/event_processor.json new.json
 echo '{"event_type": "scomp", "email": "user@example.com"}' >events.ndjson
@@ -153,6 +155,21 @@ mailvane enabled --json | grep '"delivery_attempt": "off"'
     ),
     "docs/destinations-logfile.md": Page(left={"/var/log/mailvane/events.log {": "logrotate is not at hand"}),
     "docs/destinations-sql.md": Page(before="mkdir /etc/mailvane && echo secret >/etc/mailvane/db-password"),
+    "docs/maildir.md": Page(
+        before="mailvane init --home /var/lib/mailvane --enable bounce_all",
+        by={
+            "maildir mail": 'cat "$1" >>/var/lib/mailvane/mailvane.conf',
+            # Without a user of its own: the pages are tried without root, too.
+            "install -d -o mailvane": r"""
+sed 's/-o mailvane -g mailvane//' "$1" | bash -e
+mailvane run
+cp "$CHECKOUT"/tests/data/mta/postfix/pipe-send1-m1-5.1.1.eml /var/lib/mailvane/mail/tmp/1
+mv /var/lib/mailvane/mail/tmp/1 /var/lib/mailvane/mail/new/
+until mailvane events list --all | grep bounce_all; do sleep 0.1; done
+""",
+        },
+        left={"virtual_mailbox_domains": POSTFIX, "# a router": EXIM},
+    ),
     "docs/metrics.md": Page(before=HOME + "mailvane run", left={"scrape_configs:": "Prometheus is not at hand"}),
     "docs/outbox.md": Page(
         postgresql=True,
