@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.endpoint import Endpoint
+from support.endpoint import Answer, Endpoint
 from support.full_disk import WAITING, Full, fill, small_disk
 from support.homes import Home, posts_to
 from support.oracle import Oracle, assert_books_balance
@@ -106,6 +106,7 @@ def test_d7_nothing_is_delivered_while_nothing_can_be_settled(make_full: Callabl
 
 def test_d7_a_single_run_on_a_disk_that_stays_full_ends_with_the_reason(short_folder: Path, endpoint: Endpoint) -> None:
     oracle = Oracle()
+    endpoint.answer = Answer(200, delay=0.2)  # on a busy machine the refusal takes longer than a thousand quick answers
     with (
         Tmpfs(short_folder / "t", size="16m") as small,
         Home(
