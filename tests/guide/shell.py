@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +33,8 @@ class Typed:
     given: str
     printed: str
     status: int
+    varies: bool = False
+    """What it prints is another at each run: times, process numbers, logs."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class Shell:
     def say(self, words: str) -> None:
         self.transcript.append(Said(words))
 
-    def type(self, line: str, given: str = "", status: int = 0) -> str:
+    def type(self, line: str, given: str = "", status: int = 0, varies: bool = False) -> str:
         """Types a line, waits until it is done, and returns what it printed.
 
         Raises AssertionError if its exit status is another, or if it is not done within SECONDS.
         """
-        typed = self._typed(line, given)
+        typed = replace(self._typed(line, given), varies=varies)
         self.transcript.append(typed)
         if typed.status != status:
             raise AssertionError(f"# {line}\n{given}{typed.printed}exit status {typed.status}, not {status}")
