@@ -4,6 +4,7 @@ One bash lives through it all, so that `cd` holds. A line is evaluated as it sta
 given with it, and ends there. Output is no terminal: no pager, no colours, no prompts of psql's.
 """
 
+import fcntl
 import os
 import select
 import signal
@@ -52,8 +53,8 @@ class Shell:
         self._folder = tempfile.TemporaryDirectory(prefix="mv-shell-", dir="/tmp")
         folder = Path(self._folder.name)
         self._input, self._output = folder / "input", folder / "output"
-        lines, self._lines = os.pipe()
-        self._statuses, statuses = os.pipe()
+        lines, self._lines = _pipe()
+        self._statuses, statuses = _pipe()
         with self._output.open("ab") as output:
             self._bash = subprocess.Popen(
                 ["bash", "-c", f"exec 3<&{lines} 4>&{statuses} {lines}<&- {statuses}>&-\n{_READER}"],
@@ -115,3 +116,12 @@ class Shell:
             new = output.read()
         self._read += len(new)
         return new.decode(errors="replace")
+
+
+def _pipe() -> tuple[int, int]:
+    """Numbers far from those that bash is told to use."""
+    ends = os.pipe()
+    high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in ends]
+    for end in ends:
+        os.close(end)
+    return high[0], high[1]

@@ -1,5 +1,8 @@
 """What is typed is one person's session: a folder stays entered, each line's end and output are its own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -57,3 +60,10 @@ def test_the_transcript_is_what_was_typed_and_said(bash: Shell) -> None:
     bash.say("Both outputs.")
     bash.type("cat; echo b >&2", given="a\n")
     assert bash.transcript == [Said("Both outputs."), Typed("cat; echo b >&2", "a\n", "a\nb\n", 0)]
+
+
+def test_a_shell_works_in_a_process_that_has_opened_nothing_else() -> None:
+    program = "from guide.shell import Shell\nwith Shell() as bash: print(bash.type('echo there'))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    printed = subprocess.check_output([sys.executable, "-c", program], env=environment, text=True)
+    assert printed == "there\n\n"
