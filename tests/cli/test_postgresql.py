@@ -85,6 +85,7 @@ def test_status_tells_who_delivers(home: Home, make_home: MakeHome, postgresql_u
     assert elsewhere["queue"]["in_flight"] is None and f"process {process.pid}" in elsewhere["stands_by"]
     told = home.mailvane("events", "status").stdout
     assert "nobody delivers" not in told and f"process {process.pid}" in told
+    assert "stands by" not in told, "no process of this home does"
 
 
 def test_a_queue_that_nobody_has_used_yet_is_empty(make_home: MakeHome, postgresql_url: str) -> None:

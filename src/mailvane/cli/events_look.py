@@ -82,7 +82,8 @@ def _more(report: Status) -> Iterator[str]:
         case _:
             yield "configuration: there is no usable one, events stay in the queue"
     if report.stands_by:
-        yield f"the process in this home stands by: {report.stands_by}"
+        # Who delivers: were it a process of this home, it would have answered itself.
+        yield report.stands_by
     elif report.queue.in_flight is None:
         yield "nobody delivers now; mailvane run does"
 
