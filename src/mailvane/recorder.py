@@ -44,6 +44,8 @@ class Recorder:
         recorded, or, where the message says "unknown", may be.
         """
         session = self._open()
+        if session.look_is_due:
+            session.look_at_studio()
         form = session.intake.form_of(event)
         return None if form is None else (self._append(session, [form])[0] or None)
 
@@ -54,6 +56,8 @@ class Recorder:
         Repeated with the same token within two minutes, nothing is recorded twice; 1 to 64 printable ASCII characters.
         """
         session = self._open()
+        if session.look_is_due:
+            session.look_at_studio()
         wanted = forms(session.intake, events)
         ids = [i for group, of in with_tokens(wanted, token) for i in self._append(session, group, of)]
         return with_gaps(wanted, ids)
@@ -112,6 +116,8 @@ class AsyncRecorder:
         session = self._session
         if session is None or self._loop is not asyncio.get_running_loop():
             session = await self._open()
+        if session.look_is_due:
+            await self._look(session)
         form = session.intake.form_of(event)
         if form is None:
             return None
@@ -120,11 +126,17 @@ class AsyncRecorder:
     async def record_many(self, events: Iterable[Event], token: str = "") -> list[int | None]:
         """See Recorder.record_many."""
         session = await self._open()
+        if session.look_is_due:
+            await self._look(session)
         wanted = forms(session.intake, events)
         ids: list[int] = []
         for group, of in with_tokens(wanted, token):
             ids += await self._append(session, group, of)
         return with_gaps(wanted, ids)
+
+    async def _look(self, session: Session | LoopSession) -> None:
+        if isinstance(session, Session):  # it may have to wait for a commit
+            await asyncio.to_thread(session.look_at_studio)
 
     def _append(
         self, session: Session | LoopSession, group: Sequence[StoredForm], token: str = ""

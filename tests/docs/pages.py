@@ -147,7 +147,12 @@ done
             '{"enabled": false,': """
 cp "$1" mailvane-home/control/record_events.delivery_attempt.json
 mailvane enabled --json | grep '"delivery_attempt": "off"'
-"""
+""",
+            "UPDATE s_system_configs": """
+mailvane disable --studio all
+sqlite3 mailvane-home/queue.db <"$1"
+mailvane enabled | grep -E 'studio_unsub +Studio +on'
+""",
         },
         left={
             "event_processor.json:6:47: ": PRINTED,
@@ -234,7 +239,7 @@ cp "$1" whole.json
 mkdir -p /var/hvmail && cp -r /var/lib/mailvane/control /var/hvmail
 cat "$1" >>/var/lib/mailvane/mailvane.conf
 echo 0 >/var/hvmail/control/record_events.simplemh.unsub
-mailvane enabled | grep -E 'engine_unsub +off'
+mailvane enabled | grep -E 'engine_unsub +Engine +off'
 """,
         },
     ),

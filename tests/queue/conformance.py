@@ -33,6 +33,7 @@ from mailvane.queue.contract import (
     OwnedQueue,
     Settlement,
 )
+from mailvane.queue.studio import COLUMNS, states_in
 
 T = TypeVar("T")
 EVERYTHING = Filter()
@@ -429,6 +430,23 @@ class Conformance:
         (row,) = store.run(store.queue.select(Filter(), 0, 10))
         assert row.attempts == 1
         assert row.error == row.history[0].error == "NUL \ufffd, ESC \x1b, \x7f, \ufffd, \ufffd, /tmp/\ufffd.log"
+
+    # Studio's switches
+
+    def test_studios_switches_are_a_row_that_is_there_from_the_beginning(self, store: StoreUnderTest) -> None:
+        off = dict.fromkeys(COLUMNS, False)
+        assert states_in(store.run(store.queue.studio_rows())) == off
+        store.run(store.queue.switch_studio({"scomp": True, "studio_open": True}))
+        store.run(store.queue.switch_studio({"studio_open": False, "studio_unsub": True}))
+        assert states_in(store.run(store.queue.studio_rows())) == {**off, "scomp": True, "studio_unsub": True}
+        store.reopen()
+        assert states_in(store.run(store.queue.studio_rows())) == {**off, "scomp": True, "studio_unsub": True}
+
+    def test_the_row_is_made_again_where_somebody_took_it_away(self, store: StoreUnderTest) -> None:
+        store.by_hand("DELETE FROM s_system_configs")
+        assert store.run(store.queue.studio_rows()) == "[]"
+        store.run(store.queue.switch_studio({"scomp": True}))
+        assert states_in(store.run(store.queue.studio_rows())) == {**dict.fromkeys(COLUMNS, False), "scomp": True}
 
     # Delivered events that are kept
 

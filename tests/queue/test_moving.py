@@ -26,6 +26,7 @@ from mailvane.queue.postgresql import moving as postgresql_moving
 from mailvane.queue.postgresql import own_postgresql, store_in_postgresql
 from mailvane.queue.postgresql.moving import PostgreSQLEnd, postgresql_end
 from mailvane.queue.sqlite_moving import SQLiteEnd
+from mailvane.queue.studio import states_in
 
 T = TypeVar("T")
 
@@ -86,12 +87,14 @@ class Seen:
     paused: str | None
     last_id: int
     delivered: list[Listed]
+    studio: dict[str, bool]
 
 
 async def seen(queue: OwnedQueue) -> Seen:
     rows = await queue.select(Filter(), 0, 1_000)
     kept = await queue.select_delivered(Filter(), 0, 1_000)
-    return Seen(rows, await queue.books(), queue.epoch, await queue.kept("paused"), await queue.last_id(), kept)
+    studio = states_in(await queue.studio_rows())
+    return Seen(rows, await queue.books(), queue.epoch, await queue.kept("paused"), await queue.last_id(), kept, studio)
 
 
 async def filled(place: Place, count: int = 35) -> Seen:
@@ -112,6 +115,7 @@ async def filled(place: Place, count: int = 35) -> Seen:
         await queue.settle(Settlement([ids[-1]]), queue.term)
         await queue.delete(Filter(ids=(ids[6],)))
         await queue.keep("paused", '["__legacy__"]')
+        await queue.switch_studio({"scomp": True, "studio_unsub": True})
         found = await seen(queue)
     assert len(found.rows) == count and found.books == Books(count + 8, 5, 2, 1)
     assert len(found.delivered) == DELIVERED and [row.attempts for row in found.delivered] == [0, 0, 1, 0, 0]

@@ -23,6 +23,7 @@ from mailvane.queue.reading import SQLiteReader
 from mailvane.queue.salvage import Salvaged, salvage
 from mailvane.queue.short import ShortStore
 from mailvane.queue.sqlite_log import read_log
+from mailvane.queue.studio import states_in
 from support.homes import COMMAND, LEAVES, Home, bounce
 from support.storage import places
 
@@ -69,6 +70,7 @@ async def fill(folder: Path) -> None:
     queue = SQLiteQueue(str(folder / "queue.db"), Ballast(str(folder / "ballast")), asyncio.get_running_loop())
     queue.keep_delivered = 3_600_000
     ids = await queue.append([form(n) for n in range(1, 201)])
+    await queue.switch_studio({"scomp": True, "studio_unsub": True})
     failed = [Failed(i, 1, 5, "timeout: no answer") for i in ids[:10]]
     await queue.settle(Settlement(ids[50:70], ids[100:130], failed), queue.term)
     await queue.upkeep()
@@ -89,6 +91,7 @@ class Found:
     books: Books
     last_id: int
     epoch: str
+    studio: dict[str, bool]
 
 
 def salvaged(queue: Queue, data: bytes, log: bytes) -> Found:
@@ -103,7 +106,9 @@ def salvaged(queue: Queue, data: bytes, log: bytes) -> Found:
     assert {path.name for path in queue.path.parent.glob("new.db*")} <= {"new.db", "new.db-wal", "new.db-shm"}
     reader = SQLiteReader(str(new))
     rows = {row.id: row for row in reader.select(Filter(), 0, 10_000)}
-    found = Found(told, rows, reader.books(), reader.last_id(), reader.kept("epoch") or "")
+    found = Found(
+        told, rows, reader.books(), reader.last_id(), reader.kept("epoch") or "", states_in(reader.studio_rows())
+    )
     reader.close()
     assert found.books.waiting == len(rows) == told.events
     return found
@@ -118,6 +123,7 @@ def test_what_is_not_damaged_is_copied_whole(queue: Queue) -> None:
         queue.last_id,
         queue.epoch,
     )
+    assert [name for name, on in found.studio.items() if on] == ["scomp", "studio_unsub"]
 
 
 def test_d12_no_flipped_byte_loses_an_event_that_can_be_read(queue: Queue) -> None:

@@ -333,7 +333,7 @@ def test_enable_keeps_the_other_rules_of_delivery_attempts(tmp_path: Path):
     [
         ("bounce_al", 'did you mean "bounce_all"'),
         ("unsub", '"unsub" is no type of event; did you mean "engine_unsub"'),
-        ("studio_unsub", "not there yet"),
+        ("studio_unsub", "mailvane enable --studio studio_unsub"),
         ("bounce_lite", "only a name"),
         ("../../etc/passwd", "is no type of event"),
     ],

@@ -1,7 +1,7 @@
 """Doing something with the queue. In SQLite: by the process that owns it if there is one, else in its place. In
 PostgreSQL: in the database, and whoever delivers is told there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -36,6 +36,10 @@ class Hand(Protocol):
         """Pauses destinations, or resumes them, over restarts too."""
         ...
 
+    def switch_studio(self, states: Mapping[str, bool]) -> None:
+        """Says of these types whether Studio's events are recorded."""
+        ...
+
 
 @dataclass(frozen=True)
 class _InFile:
@@ -52,6 +56,9 @@ class _InFile:
 
     def pause(self, names: Sequence[str], pause: bool) -> None:
         self.store.writer.keep(PAUSED, with_paused(self.store.writer.kept(PAUSED), names, pause))
+
+    def switch_studio(self, states: Mapping[str, bool]) -> None:
+        self.store.writer.switch_studio(states)
 
 
 def by_who_has_it(settings: Settings, locally: Callable[[Hand], T], by_owner: Callable[[OwnerClient], T]) -> T:

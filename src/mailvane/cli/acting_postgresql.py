@@ -1,7 +1,7 @@
 """Doing something with a queue in PostgreSQL, from a command: in the database, and by orders to whoever delivers."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Self, TypeVar
 
@@ -56,6 +56,9 @@ class InDatabase:
         done = [self._run(ask(name)) for name in names]
         if left := [name for name, answer in zip(names, done, strict=True) if answer is None]:
             self._run(self._keep_paused(left, pause))
+
+    def switch_studio(self, states: Mapping[str, bool]) -> None:
+        self._run(self._queue.switch_studio(states))
 
     async def _keep_paused(self, names: Sequence[str], pause: bool) -> None:
         """Nobody delivers. It is owned for a moment, so that nobody begins to, with what was kept before."""

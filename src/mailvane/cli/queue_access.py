@@ -27,6 +27,8 @@ class QueueReader(Rows, Protocol):
 
     def last_id(self) -> int: ...
 
+    def studio_rows(self) -> str: ...
+
 
 @contextmanager
 def reading(settings: Settings) -> Generator[QueueReader | None, None, None]:

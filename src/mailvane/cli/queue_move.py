@@ -93,13 +93,18 @@ async def _end(place: Path | Secret, settings: Settings) -> AsyncGenerator["SQLi
         return
     from mailvane.queue.postgresql.moving import postgresql_end
 
-    async with postgresql_end(queue_url(place), COMMAND, _door(settings)) as end:
+    url = queue_url(place)
+    async with postgresql_end(url, COMMAND, await asyncio.to_thread(_door, settings, url)) as end:
         yield end
 
 
-def _door(settings: Settings) -> Callable[[bytes], StoredForm | EventRejected | None]:
+def _door(settings: Settings, url: str) -> Callable[[bytes], StoredForm | EventRejected | None]:
     """For what people recorded in transactions and nobody has looked at yet."""
-    switches = Switches(settings.control_directory)
+    from mailvane.queue.postgresql.rows import PostgreSQLRows
+
+    with PostgreSQLRows(url, COMMAND) as rows:
+        switches = Switches(settings.control_directory, rows.kept("switches"))
+        switches.studio.take(rows.studio_rows())
     intake = Intake(switches, settings.server_id, SystemClock(), lambda state: None)
     return intake.form_in
 

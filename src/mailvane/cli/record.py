@@ -90,6 +90,8 @@ class _Recording:
     def _judge(self, piece: Piece) -> None:
         if piece.text is None:
             return self._reject(f"{self.unit} {piece.number}: is longer than {LINE_LIMIT:,} bytes; no event may be")
+        if self.session.look_is_due:
+            self.session.look_at_studio()
         try:
             form = self.session.intake.form_in(piece.text)
         except (EventRejected, QueueUnavailable) as error:  # unavailable: it is not known whether its type is on

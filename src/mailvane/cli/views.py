@@ -136,6 +136,7 @@ class _Direct:
         reader = self._reader
         look = plan_now(self._settings, reader)
         switches = Switches(self._settings.control_directory, reader.kept("switches") if reader else None)
+        switches.studio.take(reader.studio_rows() if reader else "")
         switches.look()
         return status(
             reader.books() if reader else Books(0, 0, 0, 0),

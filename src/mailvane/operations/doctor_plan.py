@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from mailvane.configuration.masking import mask_url
 from mailvane.configuration.places import places_of, queue_url
-from mailvane.configuration.secrets import SecretMissing, is_reference, resolve_secret
+from mailvane.configuration.secrets import Secret, SecretMissing, is_reference, resolve_secret
 from mailvane.configuration.settings import Settings
 from mailvane.configuration.watch import LegacyFile, Look
 from mailvane.destinations.addresses import Policy, SystemResolver
@@ -19,21 +20,36 @@ from mailvane.destinations.sql_driver import missing_driver
 from mailvane.destinations.tls import client_context
 from mailvane.errors import QueueUnavailable
 from mailvane.operations.findings import Finding, note, ok, wrong
-from mailvane.queue.reading import kept_value
+from mailvane.queue.reading import kept_value, studio_rows_in
 from mailvane.recording.switches import Switches
+
+if TYPE_CHECKING:
+    from mailvane.queue.postgresql.rows import PostgreSQLRows
+
+T = TypeVar("T")
 
 RESOLVES_WITHIN = 5.0
 
 
 def _kept(settings: Settings, name: str) -> str | None:
     if settings.queue_url is not None:
-        from mailvane.queue.postgresql.rows import PostgreSQLRows  # a driver that not everybody needs
-
-        with contextlib.suppress(QueueUnavailable):  # what is the matter is told of the queue
-            with PostgreSQLRows(queue_url(settings.queue_url), "mailvane doctor", make=False) as rows:
-                return rows.kept(name)
-        return None
+        return _in_postgresql(settings.queue_url, lambda rows: rows.kept(name))
     return kept_value(places_of(settings).database, name)
+
+
+def _studio_rows(settings: Settings) -> str:
+    if settings.queue_url is not None:
+        return _in_postgresql(settings.queue_url, lambda rows: rows.studio_rows()) or ""
+    return studio_rows_in(places_of(settings).database)
+
+
+def _in_postgresql(url: Secret, read: "Callable[[PostgreSQLRows], T]") -> T | None:
+    from mailvane.queue.postgresql.rows import PostgreSQLRows  # a driver that not everybody needs
+
+    with contextlib.suppress(QueueUnavailable):  # what is the matter is told of the queue
+        with PostgreSQLRows(queue_url(url), "mailvane doctor", make=False) as rows:
+            return read(rows)
+    return None
 
 
 def _look(settings: Settings) -> Look:
@@ -57,14 +73,20 @@ def configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def switches(settings: Settings) -> Iterator[Finding]:
-    """Which types are recorded, and which control files are strange."""
+    """Which types are recorded, and what is strange about control files and Studio's table."""
     files = Switches(settings.control_directory, _kept(settings, "switches"))
+    files.studio.take(_studio_rows(settings))
     gate = files.look()
     for problem in files.problems:
-        yield wrong("switches", problem, "write 1 or 0 into it: mailvane enable TYPE, mailvane disable TYPE")
+        if problem == files.studio.problem:
+            yield wrong("switches", problem, "it must have one row of TRUE and FALSE: mailvane enable --studio TYPE")
+        else:
+            yield wrong("switches", problem, "write 1 or 0 into it: mailvane enable TYPE, mailvane disable TYPE")
     if gate.engine:
         yield ok("switches", "recorded: " + ", ".join(sorted(gate.engine)))
-    elif not files.problems:
+    if gate.studio:
+        yield ok("switches", "recorded of Studio's: " + ", ".join(sorted(gate.studio)))
+    if not (gate.engine or gate.studio or files.problems):
         yield note("switches", "no type of event is recorded", "mailvane enable bounce_all bounce_bad_address scomp")
 
 

@@ -7,7 +7,7 @@ life; at one in PostgreSQL it records beside others, and delivers when it is its
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mailvane.clock import Clock, SystemClock, system_chance
@@ -71,6 +71,7 @@ class Service:
         self.metrics = Metrics()
         self._lock = lock
         self._background: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
         self.intake: Intake | None = None
         self.plans: LegacyPlans | None = None
         self.processor: Processor | None = None
@@ -119,10 +120,12 @@ class Service:
             await self._postgresql.queue.open()
         kept, legacy = await self.queue.kept("switches"), await self.queue.kept("legacy")
         switches = Switches(self.settings.control_directory, kept, self.clock)
+        switches.studio.take(await self.queue.studio_rows())
         self.intake = Intake(switches, self.settings.server_id, self.clock, lambda state: self._keep("switches", state))
         self.intake.gate()
         for problem in switches.problems:
-            log.warning("%s", problem)
+            if problem != switches.studio.problem:  # which is told by who follows
+                log.warning("%s", problem)
         self._config = config
         # A file given for this process alone is never the last good one of others; nor is the file of a process that
         # does not deliver, where another one may.
@@ -135,6 +138,8 @@ class Service:
             self._file_before = self._legacy_bytes()
             self.plans.look()
         self.queue.on_commit = self._committed
+        following = self.intake.follow_studio(self.queue.studio_rows, lambda problem: log.warning("%s", problem))
+        self._following = asyncio.get_running_loop().create_task(following)
 
     def _processor(self, queue: OwnedQueue, paused: Iterable[str]) -> Processor:
         assert self.plans is not None
@@ -216,6 +221,15 @@ class Service:
         assert self.intake is not None
         return await record_all(self.intake, self.queue, events, token)
 
+    async def switch_studio(self, states: Mapping[str, bool]) -> Mapping[str, bool]:
+        """Sets Studio's switches of these types, in force when it returns; all that are known. Raises
+        QueueUnavailable."""
+        assert self.intake is not None
+        await self.queue.switch_studio(states)
+        studio = self.intake.switches.studio
+        studio.take(await self.queue.studio_rows())
+        return studio.known
+
     # Delivering.
 
     async def deliver(self, once: bool = False) -> None:
@@ -251,6 +265,8 @@ class Service:
             await self._postgresql.turns.stop(grace)
         elif self.processor is not None:
             await self.processor.stop(grace)
+        if self._following is not None:
+            self._following.cancel()
         if self._background:
             await asyncio.wait(self._background, timeout=1.0)
         await self.queue.close()

@@ -5,7 +5,7 @@ presence of a row is the truth: what is there has not been delivered. A store ha
 receivers tell events apart by epoch and id.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -207,6 +207,14 @@ class Queue(Protocol):
         ...
 
     async def keep(self, name: str, value: str) -> None: ...
+
+    async def studio_rows(self) -> str:
+        """The rows of Studio's switches, as mailvane.queue.studio has them."""
+        ...
+
+    async def switch_studio(self, states: Mapping[str, bool]) -> None:
+        """Sets Studio's switches of these types, and makes the row where somebody took it away."""
+        ...
 
     async def close(self) -> None: ...
 

@@ -5,7 +5,7 @@ Reading is done in the loop's thread in short slices: handing it to another thre
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from mailvane.errors import OwnershipLost, QueueUnavailable
@@ -159,6 +159,12 @@ class SQLiteQueue:
 
     async def keep(self, name: str, value: str) -> None:
         await self._ordered(lambda: self._store.writer.keep(name, value))
+
+    async def studio_rows(self) -> str:
+        return self._reader.studio_rows()
+
+    async def switch_studio(self, states: Mapping[str, bool]) -> None:
+        await self._ordered(lambda: self._store.writer.switch_studio(states))
 
     async def tried(self, within: float) -> str:
         """Why the queue cannot be written, "" if it can; after an append that failed it is tried, for so many seconds.

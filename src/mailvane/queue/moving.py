@@ -54,12 +54,13 @@ class Came(msgspec.Struct, frozen=True):
 
 class Estate(msgspec.Struct, frozen=True):
     """What goes with the events: the highest id that was ever given, the books, and what the queue keeps; how many
-    delivered events it keeps."""
+    delivered events it keeps; Studio's switches, as far as they are clear."""
 
     last_id: int
     books: Books
     kept: Mapping[str, str]
     delivered: int = 0
+    studio: Mapping[str, bool] = {}
 
 
 class Moved(msgspec.Struct, frozen=True):

@@ -3,9 +3,10 @@
 import contextlib
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, starmap
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -16,11 +17,14 @@ from mailvane.queue.history import listed
 from mailvane.queue.migrate import refuse_newer, schema_version
 from mailvane.queue.sqlite_errors import WHAT_TO_DO
 from mailvane.queue.statements import statements
+from mailvane.queue.studio import rows_in_sqlite
 
 READ_BYTES = 4 * 1024 * 1024
 """Bytes of bodies after which a read brings nothing more, looked at every `READ_ROWS`."""
 READ_ROWS = 8
 SCAN_SECONDS = 0.002
+
+T = TypeVar("T")
 
 _SQL = statements("sqlite.sql")
 _json = msgspec.json.encode
@@ -109,6 +113,11 @@ class SQLiteReader:
             row = self._db.execute(_SQL["kept"], (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def studio_rows(self) -> str:
+        """The rows of Studio's switches as JSON: see mailvane.queue.studio; "" where the table is not made yet."""
+        with _told(self.path):
+            return rows_in_sqlite(self._db) if schema_version(self._db) >= 4 else ""
+
     def select(self, which: Filter, after: int, limit: int) -> list[Listed]:
         history = "coalesce(d.history, '[]')" if self._knows_attempts() else "'[]'"
         return self._listed(_SQL["select"], _where(which), after, limit, history)
@@ -172,6 +181,15 @@ def books_of(n: Mapping[str, int]) -> Books:
 
 def kept_value(path: str, name: str) -> str | None:
     """A value that a queue keeps; None also if the queue is not there yet, or is being made at this moment."""
+    return _read(path, lambda reader: reader.kept(name))
+
+
+def studio_rows_in(path: str) -> str:
+    """As SQLiteReader.studio_rows; "" also if the queue is not there yet."""
+    return _read(path, SQLiteReader.studio_rows) or ""
+
+
+def _read(path: str, read: Callable[[SQLiteReader], T]) -> T | None:
     try:
         if not os.path.getsize(path):
             return None
@@ -181,7 +199,7 @@ def kept_value(path: str, name: str) -> str | None:
         raise QueueUnavailable(f"{path} cannot be read: {e.strerror}") from e
     reader = SQLiteReader(path)
     try:
-        return reader.kept(name) if reader.made else None
+        return read(reader) if reader.made else None
     finally:
         reader.close()
 

@@ -21,6 +21,7 @@ from mailvane.queue.sqlite_errors import sync
 from mailvane.queue.sqlite_log import read_log
 from mailvane.queue.sqlite_pages import Page, candidates, what_is_wrong_with
 from mailvane.queue.statements import statements
+from mailvane.queue.studio import rows_in_sqlite, states_in, switch_in_sqlite
 
 PAGE_SIZE = 4_096
 SPARE_IDS = 1_000_000
@@ -34,6 +35,7 @@ AT_ONCE = 10_000
 _SQL = statements("sqlite_salvage.sql")
 _DELIVERED_SINCE = 3
 """The schema that brought delivered events and the failed attempts."""
+_STUDIO_SINCE = 4
 
 Row = tuple["apsw.SQLiteValue", ...]
 
@@ -120,6 +122,8 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
                 db.execute(_SQL["add_delivered"], row)
             for row in reading.rows("old_kept"):
                 db.execute(_SQL["add_kept"], row)
+            if states := reading.studio():
+                switch_in_sqlite(db, states)
             last_id = max((int(str(seq)) for (seq,) in reading.rows("old_last_id")), default=0)
             books = {str(name): int(str(n)) for name, n in reading.rows("old_books")}
             if (beside := books.pop("recorded_beside", None)) is not None:
@@ -214,6 +218,14 @@ class _Reading:
             yield from self._db.execute(_SQL[name])
         except (apsw.Error, UnicodeDecodeError) as e:
             self._tell(f"{name.removeprefix('old_')}: {e}")
+
+    def studio(self) -> dict[str, bool]:
+        """Studio's switches, as far as they are clear."""
+        try:
+            return states_in(rows_in_sqlite(self._db)) if self.schema >= _STUDIO_SINCE else {}
+        except (apsw.Error, UnicodeDecodeError) as e:
+            self._tell(f"s_system_configs: {e}")
+            return {}
 
 
 @contextlib.contextmanager

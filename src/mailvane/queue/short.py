@@ -22,7 +22,7 @@ from mailvane.queue.ballasted import BallastedStore
 from mailvane.queue.forking import ClosedBeforeForks
 from mailvane.queue.migrate import migrate
 from mailvane.queue.ownership import Lock, describe
-from mailvane.queue.reading import kept_value
+from mailvane.queue.reading import kept_value, studio_rows_in
 from mailvane.queue.remote import POST_BYTES, POST_EVENTS, NobodyThere, OwnerClient, OwnerLost
 from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.sqlite_errors import Broken, refuse_emptied
@@ -71,6 +71,11 @@ class ShortStore:
         """A value that the queue keeps; None also if there is no queue yet."""
         with _forks.in_use:
             return kept_value(self._places.database, name)
+
+    def studio_rows(self) -> str:
+        """The rows of Studio's switches as JSON: see mailvane.queue.studio; "" where the table is not made yet."""
+        with _forks.in_use:
+            return studio_rows_in(self._places.database)
 
     def keep(self, name: str, value: str) -> None:
         """Has the queue keep a value. An owner of the queue keeps what it needs itself. Raises QueueUnavailable."""

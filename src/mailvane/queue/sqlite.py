@@ -8,7 +8,7 @@ tried again (the kernel may have thrown the pages away): the connection is *brok
 import contextlib
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import islice, pairwise
 
@@ -23,6 +23,7 @@ from mailvane.queue.migrate import refuse_newer
 from mailvane.queue.moving import MOVED_TO, refuse_moved
 from mailvane.queue.sqlite_errors import BUSY_MS, WHAT_TO_DO, Broken, DiskFull, sync, told
 from mailvane.queue.statements import statements
+from mailvane.queue.studio import switch_in_sqlite
 from mailvane.queue.writer import Answer, Group
 
 SAFE_SQLITE = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -254,6 +255,11 @@ class SQLiteWriter:
     def keep(self, name: str, value: str) -> None:
         with self._transaction() as db:
             db.execute(_SQL["keep"], (name, value))
+
+    def switch_studio(self, states: Mapping[str, bool]) -> None:
+        """See Queue.switch_studio."""
+        with self._transaction() as db:
+            switch_in_sqlite(db, states)
 
     def take_term(self) -> int:
         """A term above every earlier one. Raises QueueUnavailable for a queue that was moved away."""

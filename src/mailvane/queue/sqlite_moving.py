@@ -32,6 +32,7 @@ from mailvane.queue.reading import books_of
 from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.sqlite_errors import DiskFull, refuse_emptied
 from mailvane.queue.statements import statements
+from mailvane.queue.studio import rows_in_sqlite, states_in, switch_in_sqlite
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -70,7 +71,8 @@ class SQLiteEnd:
         async with self._transaction() as db:
             kept = {str(name): str(value) for name, value in db.execute(_SQL["all_kept"])}
             ((delivered,),) = db.execute(_SQL["count_kept"])
-            return Estate(_last_id(db), _books(db), kept, int(str(delivered)))
+            studio = states_in(rows_in_sqlite(db))
+            return Estate(_last_id(db), _books(db), kept, int(str(delivered)), studio)
 
     async def hand_over(self, take: Take) -> int:
         return await self._hand_over("lowest", take, _remove)
@@ -101,6 +103,8 @@ class SQLiteEnd:
                 raise QueueUnavailable(f"{self.shown} has held events")
             for name, value in goes_along(estate.kept).items():
                 db.execute(_SQL["keep"], (name, value))
+            if estate.studio:
+                switch_in_sqlite(db, estate.studio)
             db.execute(_SQL["forget_last_id"])
             db.execute(_SQL["set_last_id"], (estate.last_id,))
             for name in ("delivered", "dropped", "deleted", "replayed"):

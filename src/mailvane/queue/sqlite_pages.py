@@ -245,9 +245,9 @@ def _is_queue(types: list[int]) -> bool:
 
 
 def _is_of_another_table(types: list[int]) -> bool:
-    """sqlite_sequence, sqlite_schema, deferred (its older rows have six columns), delivered."""
+    """sqlite_sequence, sqlite_schema, deferred (its older rows have six columns), s_system_configs, delivered."""
     deferred = len(types) == 7 and types[:1] == [0] and types[1] < 10 and types[5] >= 13 <= types[6]
-    return deferred or len(types) in (2, 5, 6, 13)
+    return deferred or len(types) in (2, 5, 6, 8, 13)
 
 
 _WIDTHS = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 7: 8, 8: 0, 9: 0}

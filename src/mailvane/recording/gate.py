@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mailvane.events.catalogue import Event
+from mailvane.events.catalogue import TYPES, Event
 from mailvane.events.side import Side, side_of
 
 
@@ -50,10 +50,14 @@ class AttemptRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 RECORD_NO_ATTEMPTS = AttemptRules()
 
+OF_STUDIO = frozenset(t.name for t in TYPES.values() if t.column)
+"""The types that Studio has a switch for. Engine's own (an open of a link that Engine made, in a campaign of Studio's)
+go by their control file, whosever list it was."""
+
 
 @dataclass(frozen=True)
 class Gate:
-    """Which events are recorded now: the types that are on for each side, and those of Engine's that nobody knows of.
+    """Which events are recorded now: the types that are on for each side, and those that nobody knows of.
 
     `engine` and `unknown` may hold `delivery_attempt` too; its finer rules are in `attempts`.
     """
@@ -61,12 +65,15 @@ class Gate:
     engine: frozenset[str] = frozenset()
     studio: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
+    unknown_of_studio: frozenset[str] = frozenset()
     attempts: AttemptRules = RECORD_NO_ATTEMPTS
 
     def wants(self, event: Event, side: Side | None = None) -> Wanted:
         """`side` is given where the token or API that the event came by tells it; else the event itself does."""
         name = event.event_type
-        if (side or side_of(event)) is Side.STUDIO:
+        if name in OF_STUDIO and (side or side_of(event)) is Side.STUDIO:
+            if name in self.unknown_of_studio:
+                return Wanted.UNKNOWN
             return Wanted.YES if name in self.studio else Wanted.NO
         if name in self.unknown:
             return Wanted.UNKNOWN

@@ -1,6 +1,8 @@
 """The way of an event into the queue, up to the disk: is it wanted, and is it clean."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from threading import Lock
 
 from mailvane.clock import Clock
@@ -9,10 +11,12 @@ from mailvane.events.catalogue import Event
 from mailvane.events.clean import admit, check, parse
 from mailvane.events.codecs import StoredForm
 from mailvane.recording.gate import Gate, Wanted
+from mailvane.recording.studio import LOOK_EVERY as STUDIO_EVERY
 from mailvane.recording.switches import Switches
 
 LOOK_EVERY = 0.005
 """Seconds for which a look at the switches holds: looking costs as much as recording an event."""
+_UNREAD = "Studio's table of switches was not read yet"
 
 
 class Intake:
@@ -57,7 +61,8 @@ class Intake:
         Raises EventRejected, and QueueUnavailable when it is not known whether the type is on: never taken for "off".
         """
         form = admit(event, self._server_id, int(self._clock.wall()), wire)
-        match self.gate().wants(event):
+        gate = self.gate()
+        match gate.wants(event):
             case Wanted.YES:
                 return form
             case Wanted.NO:
@@ -65,5 +70,21 @@ class Intake:
             case Wanted.UNKNOWN:
                 unknown, why = f"whether {event.event_type} is recorded is not known", "; ".join(self.switches.problems)
                 if unknown not in why:  # a file that is empty for a moment is no problem yet
-                    why = f"{unknown}: {why or 'its control file is empty'}"
+                    empty = event.event_type in gate.unknown
+                    why = f"{unknown}: {why or ('its control file is empty' if empty else _UNREAD)}"
                 raise QueueUnavailable(why)
+
+    async def follow_studio(
+        self, read: Callable[[], Awaitable[str]], tell: Callable[[str], None] = lambda problem: None
+    ) -> None:
+        """Looks at Studio's table again and again, for ever; `tell` is told each new problem. While the queue is away,
+        what was last known goes on."""
+        studio, told = self.switches.studio, ""
+        while True:
+            with contextlib.suppress(QueueUnavailable):
+                studio.take(await read())
+                self.gate()  # what is known now is kept, whether events come or not
+            if studio.problem and studio.problem != told:
+                tell(studio.problem)
+            told = studio.problem
+            await asyncio.sleep(STUDIO_EVERY)

@@ -19,6 +19,8 @@ class LoopSession:
     intake: Intake
     append: Callable[[Sequence[StoredForm], str], asyncio.Future[list[int]]]
     """The ids of the events, when they are on disk; "" is no token. See Queue.append."""
+    look_is_due = False
+    """As Session's: a task looks at Studio's switches."""
 
     def __init__(self, where: Where, database: Callable[[], str]) -> None:
         # Only now: the driver takes longer to load than most commands take.
@@ -28,18 +30,21 @@ class LoopSession:
         self._commits = known(lambda: record_in_postgresql(database(), COMMAND, self._judge))
         self.append = self._commits.appending
         self._keeping: set[asyncio.Task[None]] = set()
+        self._following: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, where: Where, database: Callable[[], str]) -> "LoopSession":
         """Asks the queue for the switches that it keeps. Raises QueueUnavailable."""
         session = cls(where, database)
         try:
-            kept = await session._commits.kept("switches")
+            switches = Switches(where.control_directory, await session._commits.kept("switches"))
+            switches.studio.take(await session._commits.studio_rows())
         except BaseException:
             await session.end()
             raise
-        switches = Switches(where.control_directory, kept)
         session.intake = Intake(switches, where.server_id, SystemClock(), session._keep)
+        following = session.intake.follow_studio(session._commits.studio_rows)
+        session._following = asyncio.get_running_loop().create_task(following)
         return session
 
     def _judge(self, event: bytes) -> StoredForm | None:
@@ -58,6 +63,8 @@ class LoopSession:
 
     async def end(self) -> None:
         """Waits until all that was handed in is on disk, and closes the queue."""
+        if self._following is not None:
+            self._following.cancel()
         if self._keeping:
             await asyncio.wait(self._keeping)
         await self._commits.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol, TypeVar
 
 from mailvane.clock import SystemClock
@@ -15,6 +16,7 @@ from mailvane.queue.contract import APPEND_LIMIT
 from mailvane.queue.short import Places, ShortStore
 from mailvane.queue.writer import Store, Writer
 from mailvane.recording.intake import Intake
+from mailvane.recording.studio import LOOK_EVERY
 from mailvane.recording.switches import Switches
 
 T = TypeVar("T")
@@ -43,6 +45,8 @@ class ProgramStore(Store, Protocol):
 
     def keep(self, name: str, value: str) -> None: ...
 
+    def studio_rows(self) -> str: ...
+
     def close(self) -> None: ...
 
 
@@ -59,16 +63,38 @@ class Session:
         soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self.store = self._open(where)
-        in_file = where.database is None
-        kept = self.store.kept("switches") if in_file else None  # may raise: before the thread is there
+        self._in_file = where.database is None
+        kept = self.store.kept("switches") if self._in_file else None  # may raise: before the thread is there
         self.writer = Writer(self.store, post, soon=soon)
-        if not in_file:
-            try:
-                kept = self._kept_by_server("switches")
-            except BaseException:  # no thread is left behind
-                self.end()
-                raise
-        self.intake = Intake(Switches(where.control_directory, kept), where.server_id, SystemClock(), self._keep)
+        self._clock = SystemClock()
+        self._looking = Lock()
+        self._look_again = 0.0
+        try:
+            if not self._in_file:
+                kept = self._by_the_writer(lambda: self.store.kept("switches"))
+            self._switches = Switches(where.control_directory, kept)
+            self.look_at_studio()
+        except BaseException:  # no thread is left behind
+            self.end()
+            raise
+        self.intake = Intake(self._switches, where.server_id, self._clock, self._keep)
+
+    @property
+    def look_is_due(self) -> bool:
+        """Whether Studio's switches have to be looked at before an event is judged."""
+        return self._clock.monotonic() >= self._look_again
+
+    def look_at_studio(self) -> None:
+        """Looks at Studio's switches, if that is due: before events are judged. May wait for a commit or a server.
+        Where nobody can tell now, what was last known goes on: writing the events will tell."""
+        with self._looking:
+            now = self._clock.monotonic()
+            if now < self._look_again:
+                return
+            with contextlib.suppress(QueueUnavailable):
+                rows = self.store.studio_rows() if self._in_file else self._by_the_writer(self.store.studio_rows)
+                self._switches.studio.take(rows)
+            self._look_again = now + LOOK_EVERY
 
     def _open(self, where: Where) -> ProgramStore:
         if where.database is None:
@@ -83,13 +109,13 @@ class Session:
         """Of what people recorded inside their own transactions. Raises EventRejected, QueueUnavailable."""
         return self.intake.form_in(event)
 
-    def _kept_by_server(self, name: str) -> str | None:
-        """By the writer's thread, as all that is done with the store: an event loop may run in this one."""
-        answer: Future[str | None] = Future()
+    def _by_the_writer(self, ask: Callable[[], T]) -> T:
+        """By the writer's thread, as all that is done with a server: an event loop may run in this one."""
+        answer: Future[T] = Future()
 
         def order() -> None:
             try:
-                answer.set_result(self.store.kept(name))
+                answer.set_result(ask())
             except BaseException as e:  # told to who waits
                 answer.set_exception(e)
 

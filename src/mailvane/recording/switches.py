@@ -1,4 +1,5 @@
-"""The control files that say which of Engine's events are recorded, read again whenever they change.
+"""The switches. Here are the control files that say which of Engine's events are recorded, read again whenever they
+change; Studio's are in `studio`, and come in from the queue's database.
 
 A file per type, first line `1` for on, `0` for off; absent or empty is off too. What cannot be understood keeps the
 last known state and is reported. So does an empty file at first: `echo 1 >` truncates before it writes, so that empty
@@ -8,12 +9,14 @@ The last known state outlives the process (the caller keeps `state()` in the que
 one). With neither a good file nor a kept state a type is *unknown*, which is not off.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from mailvane.clock import Clock, SystemClock
+from mailvane.queue.studio import COLUMNS
 from mailvane.recording.control_files import (
     ATTEMPT,
     RULES_LIMIT,
@@ -26,6 +29,7 @@ from mailvane.recording.control_files import (
 )
 from mailvane.recording.gate import AttemptRules, Gate
 from mailvane.recording.regular import ABSENT, Fingerprint, Unreadable, fingerprint, read_regular
+from mailvane.recording.studio import StudioSwitches
 
 EMPTY_IS_OFF_AFTER = 0.1
 """Seconds for which an empty file must stay empty."""
@@ -40,6 +44,7 @@ class _Kept(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     on: list[str] = []
     off: list[str] = []
     delivery_attempt: AttemptRules | None = None
+    studio: dict[str, bool] = {}
 
 
 @dataclass
@@ -97,7 +102,7 @@ class _Watched:
 
 @dataclass
 class Switches:
-    """Engine's switches as the control files have them. Not safe for use by several threads at once.
+    """The switches of both sides. Not safe for use by several threads at once, but for `studio`.
 
     `kept` is what `state()` gave in this process or an earlier one, None if there was none.
     """
@@ -108,6 +113,8 @@ class Switches:
 
     def __post_init__(self) -> None:
         self._files = [_Watched(name, self.directory / switch) for name, switch in SWITCHED.items()]
+        self.studio = StudioSwitches()
+        self._studio_was: Mapping[str, bool] | None = None
         self._gate: Gate | None = None
         self._problem = ""
         self._take_over(self.kept)
@@ -118,7 +125,7 @@ class Switches:
             return self._without_directory()
         now = self.clock.monotonic()
         changed = [watched.look(now) for watched in self._files]
-        if self._gate is None or any(changed) or self._problem:
+        if self._gate is None or any(changed) or self._problem or self.studio.known is not self._studio_was:
             self._problem = ""
             self._gate = self._make()
         return self._gate
@@ -126,8 +133,9 @@ class Switches:
     @property
     def problems(self) -> tuple[str, ...]:
         """What was strange at the last look, a sentence each, with what holds meanwhile."""
-        own = (self._problem,) if self._problem else ()
-        return own + tuple(f"{w.problem}; {_meanwhile(w)}" for w in self._files if w.problem and not self._problem)
+        own = [self._problem] if self._problem else []
+        own += [f"{w.problem}; {_meanwhile(w)}" for w in self._files if w.problem and not self._problem]
+        return (*own, self.studio.problem) if self.studio.problem else tuple(own)
 
     @property
     def undecided_for(self) -> float | None:
@@ -147,6 +155,7 @@ class Switches:
             on=[w.event_type for w in self._files if w.known is True],
             off=[w.event_type for w in self._files if w.known is False],
             delivery_attempt=rules,
+            studio={name: self.studio.known[name] for name in COLUMNS if name in self.studio.known},
         )
         return msgspec.json.encode(kept).decode()
 
@@ -158,6 +167,7 @@ class Switches:
         except msgspec.DecodeError:
             # Written by another version: as good as none; the files are read in a moment anyway.
             return
+        self.studio = StudioSwitches(last.studio)
         for watched in self._files:
             if watched.event_type == ATTEMPT:
                 watched.known = last.delivery_attempt
@@ -175,9 +185,12 @@ class Switches:
     def _make(self) -> Gate:
         rules = next((w.known for w in self._files if isinstance(w.known, AttemptRules)), AttemptRules())
         on = [w.event_type for w in self._files if w.known is True]
+        self._studio_was = self.studio.known
         return Gate(
             engine=frozenset([*on, ATTEMPT] if rules.enabled else on),
+            studio=self.studio.on,
             unknown=frozenset(w.event_type for w in self._files if w.known is None),
+            unknown_of_studio=self.studio.unknown,
             attempts=rules,
         )
 

@@ -9,6 +9,7 @@ import msgspec
 
 from mailvane.errors import MailvaneError
 from mailvane.events.catalogue import TYPES
+from mailvane.queue.studio import COLUMNS
 from mailvane.recording.control_files import ATTEMPT, RULES_LIMIT, SWITCHED, Strange, rules_in
 from mailvane.recording.gate import AttemptRules
 from mailvane.recording.regular import Unreadable, read_regular
@@ -35,6 +36,22 @@ def switched_type(event_type: str) -> str:
     if name not in SWITCHED:
         raise MailvaneError(_no_switch(event_type))
     return name
+
+
+def of_studio(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The types that are named of those that Studio has a switch for, `all` for each; and what is wrong with others."""
+    if "all" in names:
+        return list(COLUMNS), []
+    known = [name.lower() for name in names if name.lower() in COLUMNS]
+    return known, [_no_column(name) for name in names if name.lower() not in COLUMNS]
+
+
+def _no_column(name: str) -> str:
+    if name.lower() in SWITCHED:
+        return f'"{name}" is Engine\'s alone: without --studio'
+    near = get_close_matches(name.lower(), COLUMNS, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(COLUMNS)}"
+    return f'"{name}" is no type that Studio has a switch for; {hint}'
 
 
 def _write(directory: Path, event_type: str, on: bool) -> Path:
@@ -71,7 +88,7 @@ def _no_switch(event_type: str) -> str:
     name = event_type.lower()
     known = TYPES.get(name)
     if known is not None and known.column:
-        return f'"{name}" is switched in Studio\'s table s_system_configs, which is not there yet'
+        return f'"{name}" is Studio\'s: mailvane enable --studio {name}, mailvane disable --studio {name}'
     if known is not None:
         return f'"{name}" is only a name to filter for: nothing makes such events'
     names: Sequence[str] = [*SWITCHED, *(n for n in TYPES if TYPES[n].column)]

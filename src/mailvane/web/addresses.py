@@ -4,7 +4,7 @@ from mailvane.events.catalogue import Event
 from mailvane.operations.inspection import Query, Shown
 from mailvane.operations.parts import Acted
 from mailvane.operations.status import Status
-from mailvane.web import events, health, inspect
+from mailvane.web import events, health, inspect, switches
 from mailvane.web.declaring import Address, Body, Outcome, Parameter
 
 _QUERY = (
@@ -118,6 +118,15 @@ ADDRESSES: tuple[Address, ...] = (
         handler=inspect.resume,
         body=Body(inspect.Named),
         outcomes=(Outcome(200, "the destinations that were resumed", inspect.Chosen),),
+    ),
+    Address(
+        method="POST",
+        path="/v1/switches/studio",
+        name="switch_studio",
+        about="Says which of Studio's events are recorded from now on, as an UPDATE of s_system_configs does",
+        handler=switches.switch_studio,
+        body=Body(switches.StudioStates),
+        outcomes=(Outcome(200, "all of Studio's switches", switches.StudioStates),),
     ),
     Address(
         method="GET",

@@ -200,7 +200,8 @@ def _whole(request: Request, name: str, default: int, least: int, most: int) -> 
     return int(text)
 
 
-async def _read(api: Api, request: Request, kind: type[T]) -> T:
+async def read_one(api: Api, request: Request, kind: type[T]) -> T:
+    """The one JSON object of a body. Raises Refused."""
     api.check_started()
     if body_form(request.scope["headers"]) is Form.LINES:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "wanted one JSON object, Content-Type: application/json")
@@ -214,7 +215,7 @@ async def _read(api: Api, request: Request, kind: type[T]) -> T:
 
 
 async def _meant(api: Api, request: Request, act: Act) -> Query:
-    query = await _read(api, request, Query)
+    query = await read_one(api, request, Query)
     if why := cannot_be_meant(act, query):
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
     if query.empty:
@@ -226,7 +227,7 @@ async def _meant(api: Api, request: Request, act: Act) -> Query:
 
 
 async def _named(api: Api, request: Request) -> str:
-    return (await _read(api, request, Named)).destination
+    return (await read_one(api, request, Named)).destination
 
 
 async def _chosen(api: Api, name: str, names: list[str]) -> Response:

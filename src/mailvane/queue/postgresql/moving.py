@@ -30,8 +30,10 @@ from mailvane.queue.postgresql.appending import Appender, Judge
 from mailvane.queue.postgresql.connection import SQL as QUEUE_SQL
 from mailvane.queue.postgresql.connection import Connection
 from mailvane.queue.postgresql.owning import Ownership
+from mailvane.queue.postgresql.queue import switch_studio
 from mailvane.queue.postgresql.recording import recording_line
 from mailvane.queue.statements import statements
+from mailvane.queue.studio import states_in
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -115,7 +117,8 @@ class PostgreSQLEnd:
             books = Books(*[n.get(name, 0) for name in ("recorded", "delivered", "dropped", "deleted", "replayed")])
             kept = {str(row[0]): str(row[1]) for row in await connection.fetch(SQL["all_kept"])}
             delivered = int(await connection.fetchval(SQL["count_kept"]))
-            return Estate(int(await connection.fetchval(SQL["last_id"]) or 0), books, kept, delivered)
+            studio = states_in(await connection.fetchval(SQL["studio_rows"]))
+            return Estate(int(await connection.fetchval(SQL["last_id"]) or 0), books, kept, delivered, studio)
 
         return await self._ownership.run(read)
 
@@ -148,6 +151,8 @@ class PostgreSQLEnd:
                 raise QueueUnavailable(f"{self.shown} has held events")
             for name, value in goes_along(estate.kept).items():
                 await connection.execute(SQL["keep"], name, value)
+            if estate.studio:
+                await switch_studio(connection, estate.studio)
             books = estate.books
             if estate.last_id:
                 await connection.fetchval(SQL["set_last_id"], estate.last_id)

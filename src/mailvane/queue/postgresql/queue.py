@@ -1,7 +1,7 @@
 """The queue in PostgreSQL as recorders and commands have it; `owned` has that of the process that delivers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from mailvane.errors import QueueUnavailable
 from mailvane.events.codecs import StoredForm
@@ -14,6 +14,7 @@ from mailvane.queue.postgresql.orders import Orders
 from mailvane.queue.postgresql.reading import PostgreSQLLookup, PostgreSQLReader
 from mailvane.queue.postgresql.recording import SharedCommits
 from mailvane.queue.postgresql.schema import ensure_schema
+from mailvane.queue.studio import assignments
 from mailvane.queue.writer import Answered
 
 AT_A_TIME = 1_000
@@ -129,6 +130,9 @@ class PostgreSQLQueue:
     async def kept(self, name: str) -> str | None:
         return await self.reader.kept(name)
 
+    async def studio_rows(self) -> str:
+        return await self.reader.studio_rows()
+
     async def deferred(self) -> int:
         """How many events are deferred."""
         return await self.reader.deferred()
@@ -152,6 +156,13 @@ class PostgreSQLQueue:
 
     async def keep(self, name: str, value: str) -> None:
         await self._acts.run(lambda connection: connection.execute(SQL["keep"], name, value))
+
+    async def switch_studio(self, states: Mapping[str, bool]) -> None:
+        async def switch(connection: Connection) -> None:
+            async with connection.transaction():
+                await switch_studio(connection, states)
+
+        await self._acts.run(switch)
 
     async def delete(self, which: Filter) -> int:
         deleted = 0
@@ -188,3 +199,9 @@ class PostgreSQLQueue:
         await self._recorder.close()
         await self._acts.close()
         await self._aside.close()
+
+
+async def switch_studio(connection: Connection, states: Mapping[str, bool]) -> None:
+    """See Queue.switch_studio; inside a transaction."""
+    await connection.execute(SQL["mend_studio"])
+    await connection.execute(SQL["set_studio"].format(assignments=assignments(states)))

@@ -71,6 +71,16 @@ class PostgreSQLReader:
     async def kept(self, name: str) -> str | None:
         return await self._line.run(lambda connection: connection.fetchval(SQL["kept"], name))
 
+    async def studio_rows(self) -> str:
+        """As Queue.studio_rows; "" where the tables are of an older mailvane, or there are none."""
+
+        async def read(connection: Connection) -> str:
+            if not await connection.fetchval(SQL["has_studio"]):
+                return ""
+            return str(await connection.fetchval(SQL["studio_rows"]))
+
+        return await self._line.run(read)
+
     async def _fetch(self, name: str, *values: object) -> Sequence[Record]:
         return await self._line.run(lambda connection: connection.fetch(SQL[name], *values))
 

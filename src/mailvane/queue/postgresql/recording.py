@@ -99,6 +99,10 @@ class SharedCommits:
         """See Queue.keep."""
         await self._line.run(lambda connection: connection.execute(SQL["keep"], name, value), self._patience)
 
+    async def studio_rows(self) -> str:
+        """See Queue.studio_rows."""
+        return str(await self._line.run(lambda connection: connection.fetchval(SQL["studio_rows"]), self._patience))
+
     @property
     def _patience(self) -> float:
         """Of a server that has been away for so long already nobody waits for the return."""

@@ -79,6 +79,9 @@ class PostgreSQLRows:
     def kept(self, name: str) -> str | None:
         return self._do(self._reader.kept(name))
 
+    def studio_rows(self) -> str:
+        return self._do(self._reader.studio_rows())
+
     def books(self) -> Books:
         return self._do(self._reader.books())
 

@@ -60,6 +60,10 @@ class PostgreSQLStore:
         """See Queue.keep."""
         self._do(lambda _: self._with_line(lambda connection: connection.execute(SQL["keep"], name, value)))
 
+    def studio_rows(self) -> str:
+        """See Queue.studio_rows. Raises QueueUnavailable."""
+        return str(self._do(lambda _: self._with_line(lambda connection: connection.fetchval(SQL["studio_rows"]))))
+
     def idle(self) -> None:
         """A session that is not used costs nobody anything."""
 

@@ -199,6 +199,19 @@ SELECT value FROM kept WHERE name = $1;
 -- name: keep
 INSERT INTO kept VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: has_studio
+SELECT to_regproc('mailvane_studio') IS NOT NULL;
+
+-- name: studio_rows
+SELECT mailvane_studio();
+
+-- name: mend_studio
+-- The row, where somebody took it away.
+INSERT INTO s_system_configs SELECT WHERE NOT EXISTS (SELECT FROM s_system_configs);
+
+-- name: set_studio
+UPDATE s_system_configs SET {assignments};
+
 -- name: pull_back
 -- A wall clock that was set back must not put a retry off: a failure in the future shows by how much it was, and what is
 -- due later than any back-off asks for is due at a time that one could have asked for.

@@ -142,6 +142,19 @@ SELECT value FROM kept WHERE name = ?;
 -- name: keep
 INSERT INTO kept VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
 
+-- name: studio_rows
+SELECT * FROM s_system_configs LIMIT 2;
+
+-- name: no_studio_row
+SELECT NOT EXISTS (SELECT 1 FROM s_system_configs);
+
+-- name: mend_studio
+-- The row, where somebody took it away.
+INSERT INTO s_system_configs DEFAULT VALUES;
+
+-- name: set_studio
+UPDATE s_system_configs SET {assignments};
+
 -- name: select
 SELECT q.id, q.event_type, q.mail_class, q.recorded, q.valued, q.body, q.extra,
        coalesce(d.attempts, 0), coalesce(d.due, 0), coalesce(d.first_failed, 0), coalesce(d.last_failed, 0),
