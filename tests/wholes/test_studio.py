@@ -107,6 +107,16 @@ def test_c7_a_strange_table_keeps_what_was_last_known_and_is_told(place: Place, 
     assert place.records("scomp")
 
 
+def test_c7_what_was_last_known_outlives_a_process_that_saw_no_event(place: Place) -> None:
+    process = place.home.run()
+    place.sql(GUIDE)
+    in_force(lambda: '"scomp":true' in place.sql("SELECT value FROM kept WHERE name = 'switches'"))
+    process.kill()
+    place.sql("DELETE FROM s_system_configs")
+    place.home.run()
+    assert place.records("scomp")
+
+
 def test_commands_set_the_row_whether_somebody_runs_or_not(place: Place) -> None:
     home = place.home
     for runs in (False, True):
