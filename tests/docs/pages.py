@@ -8,6 +8,8 @@ and `events tail` return when they are ready, and go on behind what follows; `st
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from support.postgresql import program
+
 HOW: Mapping[str, str] = {
     "sh": 'bash -e -o pipefail "$1"',
     "console": 'console "$1"',
@@ -45,6 +47,8 @@ LONG = "takes long; other tests and `make check` do it"
 DRAWING = "a drawing"
 POSTFIX = "a part of Postfix's own configuration"
 EXIM = "a part of Exim's own configuration"
+PSQL_AT_HAND = 'PATH=$PATH:$POSTGRES bash -e "$1"\n'
+AS_ROOT = "needs root and a machine: tests/operations/test_layout.py has one"
 INSTALLING = "needs package registries; `make install` has made what is tried here"
 PARTS = ("outbox", "models", "views", "unsubscribing", "unsubscribing_async")
 PRINTED = "what is printed; the tests of mistakes hold it"
@@ -100,6 +104,7 @@ sqlite3 /var/lib/mailvane/queue.db ".backup /backup/queue.db"
 """,
     },
     left={
+        "# what it would make": AS_ROOT,
         "event_processor.json:5:15: ": PRINTED,
         '{"file": "bounce.eml"': PRINTED,
         "mailvane  unix  -": POSTFIX,
@@ -160,6 +165,20 @@ mailvane enabled | grep -E 'studio_unsub +Studio +on'
     ),
     "docs/destinations-logfile.md": Page(left={"/var/log/mailvane/events.log {": "logrotate is not at hand"}),
     "docs/destinations-sql.md": Page(before="mkdir /etc/mailvane && echo secret >/etc/mailvane/db-password"),
+    "docs/layout.md": Page(
+        by={
+            "mailvane layout greenarrow --dry-run": PSQL_AT_HAND,
+            "mailvane layout greenarrow --root": PSQL_AT_HAND
+            + "test -e /tmp/tree/var/hvmail/control/event_processor.json",
+        },
+        environment={"POSTGRES": str(program("postgres").parent)},
+        left={
+            "apt-get install postgresql": AS_ROOT,
+            "mailvane layout greenarrow --postgresql": AS_ROOT,
+            "systemctl daemon-reload": AS_ROOT,
+            "mailvane layout greenarrow --uninstall": AS_ROOT,
+        },
+    ),
     "docs/maildir.md": Page(
         before="mailvane init --home /var/lib/mailvane --enable bounce_all",
         by={

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
         Command("config sql-table", "prints a table for events, for a database of yours", "config:SQL_TABLE"),
         Command("queue move", "moves all that waits from one queue to another", "queue_move:MOVE"),
         Command("queue salvage", "copies what can be read of a damaged queue", "queue_salvage:SALVAGE"),
+        Command("layout greenarrow", "GreenArrow's files, commands and services", "layout:LAYOUT"),
         Command("listen", "an endpoint for people who develop one: shows what arrives", "trying:LISTEN"),
         Command("trigger", "records a sample event", "trying:TRIGGER"),
         Command("doctor", "checks the installation, and says what to do", "trying:DOCTOR"),
@@ -49,7 +50,7 @@ GROUPS = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS if " " 
 LATER = frozenset(
     {
         "config check",
-        *("layout", "track", "bounces", "ingest log", "ingest unknown"),
+        *("track", "bounces", "ingest log", "ingest unknown"),
     }
 )
 """Commands that the documents name and that come later."""

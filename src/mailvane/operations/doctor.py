@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from mailvane.configuration.home import existing_home
 from mailvane.configuration.settings import Settings, load_settings
 from mailvane.errors import MailvaneError
-from mailvane.operations import doctor_machine, doctor_mail, doctor_plan, doctor_queue
+from mailvane.operations import doctor_layout, doctor_machine, doctor_mail, doctor_plan, doctor_queue
 from mailvane.operations.findings import Finding, Level, wrong
 
 __all__ = ["Finding", "Level", "examine"]
@@ -37,6 +37,7 @@ OF_THE_MACHINE: tuple[tuple[str, Check], ...] = (
     ("disk", doctor_machine.disk),
     ("open files", doctor_machine.open_files),
     ("maildir", doctor_mail.maildirs),
+    ("layout", doctor_layout.layout),
 )
 OF_THE_PLAN: tuple[tuple[str, Check], ...] = (
     ("configuration", doctor_plan.configuration),

@@ -1,0 +1,6 @@
+"""The layout under daemontools."""
+
+from operations.layout_on_a_machine import main
+
+if __name__ == "__main__":
+    main("daemontools")
