@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 # PostgreSQL comes with the requirements.
 SERVERS := setpriv mariadbd mariadb-install-db
 # Only downloaded: tests install them on a machine of their own (tests/support/machine.py), which needs root.
-ON_A_MACHINE := daemontools.deb postfix.deb postgresql.deb runit.deb
+ON_A_MACHINE := daemontools.deb postfix.deb postgresql.deb runit.deb systemd.deb
 
 .PHONY: help install demo test check lint docs proof bench lock clean
 

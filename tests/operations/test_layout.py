@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from support.homes import COMMAND
 from support.machine import on_a_machine
-from support.postgresql import program
+from support.postgresql import ADMINISTRATOR, PostgreSQL, program
 
 Layout = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -173,3 +173,53 @@ def test_units_of_systemd_are_made_in_place_of_services(tmp_path: Path, layout: 
         "hvmail-studio-worker.service",
     ]  # fmt: skip
     assert not (root / "service").exists()
+
+
+def test_units_of_systemd_are_right_and_little_exposed() -> None:
+    seen: dict[str, Any] = on_a_machine("operations.layout_systemd", ("systemd", "postgresql"))
+    assert seen["verified"] == ""
+    assert len(seen["exposed"]) == 4 and max(seen["exposed"].values()) <= 3.0, seen
+
+
+@pytest.fixture
+def server() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as server:
+        yield server
+
+
+def administrator(server: PostgreSQL) -> str:
+    return f"postgresql://{ADMINISTRATOR}@/postgres?host={server.folder}&port={server.port}"
+
+
+def test_role_and_database_are_made_in_a_server_by_url(tmp_path: Path, layout: Layout, server: PostgreSQL) -> None:
+    root = tmp_path / "root"
+    url = tmp_path / "url"
+    url.write_text(administrator(server))
+    assert layout("--postgresql", f"@file:{url}", "--dry-run").returncode == 0
+    assert server.query("SELECT 1 FROM pg_roles WHERE rolname = 'greenarrow'") == []
+    done = layout("--postgresql", f"@file:{url}")
+    assert done.returncode == 0, done.stderr
+    kept = root / "var/lib/mailvane/queue.url"
+    assert kept.stat().st_mode & 0o777 == 0o640 and "greenarrow:" in kept.read_text()
+    assert "password" not in done.stdout and kept.read_text().split(":")[2].split("@")[0] not in done.stdout
+    assert not (root / "service/hvmail-postgres").exists()
+    psql = [str(root / "var/hvmail/postgres/default/bin/psql"), "-U", "greenarrow", "-A", "-t", "-c"]
+    asked = subprocess.run([*psql, "SELECT current_database()"], capture_output=True, text=True, check=True)
+    assert asked.stdout == "greenarrow\n"
+    again = layout("--postgresql", f"@file:{url}")
+    assert again.returncode == 0 and "nothing was changed" in again.stdout
+
+
+def test_the_roles_own_url_will_do_others_are_told(tmp_path: Path, layout: Layout, server: PostgreSQL) -> None:
+    server.query("CREATE ROLE greenarrow LOGIN PASSWORD 'secret'")
+    refused = layout("--postgresql", administrator(server))
+    assert refused.returncode == 1 and "the role greenarrow is there already; name its own URL" in refused.stderr
+    wrong = layout("--postgresql", server.url_of("other", "greenarrow", "secret"))
+    assert wrong.returncode == 1 and "the database must be called greenarrow" in wrong.stderr
+    assert not (tmp_path / "root").exists()
+    server.query("CREATE DATABASE greenarrow OWNER greenarrow")
+    done = layout("--postgresql", server.url_of("greenarrow", "greenarrow", "secret"))
+    assert done.returncode == 0, done.stderr
+    server.stop()
+    away = layout("--root", str(tmp_path / "other"), "--postgresql", administrator(server))
+    assert away.returncode == 1 and "Traceback" not in away.stderr and not (tmp_path / "other").exists()
