@@ -262,6 +262,7 @@ mailvane enabled | grep -E 'engine_unsub +Engine +off'
 """,
         },
     ),
+    "docs/guide-transcript.md": Page(left={"# ": "tests/guide types it"}),
     "docs/operations.md": Page(
         before="""
 mailvane init --home /var/lib/mailvane --enable scomp --post-to https://hook.example.com/notification

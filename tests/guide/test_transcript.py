@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from guide.shell import Said, Typed
-from guide.transcript import page, tells_of
+from guide.transcript import other_story, page
 
 PID = Typed("svstat /service/x", "", "/service/x: up (pid 7) 6 seconds\n", 0, varies=True)
 SQL = Typed("psql -U greenarrow", "UPDATE t \nSET a = TRUE;\n", "UPDATE 1", 0)
@@ -21,9 +21,9 @@ def test_a_page_shows_what_was_said_typed_and_printed() -> None:
     )
 
 
-def test_a_page_tells_of_another_run_of_the_same_session() -> None:
+def test_a_page_other_story_another_run_of_the_same_session() -> None:
     again = (*SESSION[:3], replace(PID, printed="/service/x: up (pid 1234) 8 seconds\n"), SESSION[4])
-    assert tells_of(page(SESSION, "Monday."), again)
+    assert other_story(page(SESSION, "Monday."), again) == ""
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,11 @@ def test_a_page_tells_of_another_run_of_the_same_session() -> None:
     ],
 )
 def test_a_page_of_another_session_is_told(other: tuple[Typed | Said, ...]) -> None:
-    assert not tells_of(page(SESSION, "A run."), other)
+    assert "---" in other_story(page(SESSION, "A run."), other)
+
+
+def test_where_a_page_tells_another_story_is_shown() -> None:
+    other = (*SESSION[:2], replace(SQL, given="UPDATE t;\n"), *SESSION[3:])
+    shown = other_story(page(SESSION, "A run."), other)
+    assert "# psql -U greenarrow\nUPDATE t \nSET a = TRUE;\n^D" in shown
+    assert shown.endswith("--- this run\n# psql -U greenarrow\nUPDATE t;\n^D\n")

@@ -1,11 +1,12 @@
 """The page of a session: what was said, typed and printed. And whether a page tells of the session that was typed."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from guide.shell import Said, Typed
 
 PAGE = "docs/guide-transcript.md"
+SHOWN = 300
+"""Characters of a page around a difference."""
 HEAD = """# The guide, typed
 
 GreenArrow's step by step guide to event notifications, typed word for word on a machine that has mailvane. What stands
@@ -20,10 +21,19 @@ def page(session: Sequence[Typed | Said], of: str) -> str:
     return "".join(text for text, _ in _pieces(session, of))
 
 
-def tells_of(text: str, session: Sequence[Typed | Said]) -> bool:
-    """Whether a page is that of this session, but for what is another at each run."""
-    pattern = "".join(".*" if varies else re.escape(piece) for piece, varies in _pieces(session, "any"))
-    return re.fullmatch(pattern, text, re.DOTALL) is not None
+def other_story(text: str, session: Sequence[Typed | Said]) -> str:
+    """Where a page tells of another session, "" if of this one: what is another at each run may be anything."""
+    at, anything = 0, False
+    for piece, varies in _pieces(session, "any"):
+        if varies or not piece:
+            anything = anything or varies
+            continue
+        found = text.find(piece, at) if anything else at
+        if found < 0 or not text.startswith(piece, found):
+            before, there = text[max(0, at - SHOWN) : at], text[at : at + SHOWN]
+            return f"{before}\n--- here the page has\n{there}\n--- this run\n{piece}"
+        at, anything = found + len(piece), False
+    return "" if at == len(text) or anything else f"--- the page goes on\n{text[at : at + SHOWN]}"
 
 
 def _pieces(session: Sequence[Typed | Said], of: str) -> Iterator[tuple[str, bool]]:
