@@ -172,8 +172,13 @@ def test_the_demo_ends_by_itself_and_leaves_nothing_behind(tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not recorded: its type is off" in done.stdout
+    assert "engine_open of ann@example.com: not recorded" in done.stdout
+    assert "scomp of eve@example.com: recorded" in done.stdout, "Studio's"
+    assert "event_processor.json:9:20: found a comma that nothing follows" in done.stdout
+    assert "event_processor.json: syntax OK" in done.stdout
+    assert "bounce_bad_address|nouser@dest.test" in done.stdout
     assert "Connection refused" in done.stdout
-    assert "4 recorded, 4 delivered, 0 waiting" in done.stdout
+    assert "14 recorded, 13 delivered, 1 dropped, 0 waiting" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -184,7 +189,7 @@ def test_the_demo_stays_if_asked_and_ctrl_c_ends_all_of_it(short_folder: Path) -
         demo.wait_for_output("Ctrl-C ends it")
         there = {**os.environ, "MAILVANE_HOME": home}
         status = subprocess.run([COMMAND, "events", "status", "--json"], env=there, capture_output=True, check=True)
-        assert json.loads(status.stdout)["books"]["delivered"] == 4
+        assert json.loads(status.stdout)["books"]["delivered"] == 13
         pid = json.loads((Path(home) / "queue.lock").read_text())["pid"]
         demo.send(signal.SIGINT)
         assert demo.wait(30) == 0

@@ -1,7 +1,6 @@
-"""`mailvane demo`: a tour on real mail, in a home of its own, by the commands that everybody uses.
+"""`mailvane demo`: the story of GreenArrow's guide on real mail, in a home of its own, by commands that everybody uses.
 
-The endpoint is down at first, so that events are seen waiting; it comes back, and they are seen arriving. Nothing is
-slept through: each step waits for what it shows.
+What happens is in `demo_story`. Nothing is slept through: each step waits for what it shows.
 """
 
 import signal
@@ -14,23 +13,9 @@ from pathlib import Path
 from random import SystemRandom
 from typing import TextIO
 
-from mailvane.operations.demo_processes import DemoFailed, command, until
+from mailvane.operations.demo_processes import DemoFailed
+from mailvane.operations.demo_story import play
 from mailvane.operations.demo_tour import Tour
-
-MAILS = ("hard_bounce", "soft_bounce", "spam_complaint", "ordinary_mail")
-ENABLED = ("bounce_all", "bounce_bad_address")
-LEGACY = """\
-{
-  "configuration_mode": "json",
-  "use_json_for_http_post": true,
-  "event_destinations": [
-    {
-      "matches": {"all": true},
-      "destination": {"type": "http_post", "url": "http://127.0.0.1:PORT/notification"}
-    }
-  ]
-}
-"""
 
 
 def demo(stay: bool, out: TextIO) -> int:
@@ -45,7 +30,7 @@ def demo(stay: bool, out: TextIO) -> int:
     ):
         tour = Tour(console, Path(folder) / "home", mails, free_port(), free_port())
         try:
-            _go(tour)
+            play(tour)
             if stay:
                 _stay(tour)
         except KeyboardInterrupt:
@@ -55,53 +40,6 @@ def demo(stay: bool, out: TextIO) -> int:
             for process in reversed(tour.processes):
                 process.end()
     return 0
-
-
-def _go(tour: Tour) -> None:
-    tour.step("1. A home, with a configuration that sends every event to an endpoint. The endpoint is down.")
-    tour.shell("mailvane init")
-    command(["init"], tour.environment)
-    with (tour.home / "mailvane.conf").open("a") as settings:
-        settings.write(f"\nhttp_listen 127.0.0.1:{tour.api_port}\n")
-    legacy = LEGACY.replace("PORT", str(tour.endpoint_port))
-    (tour.home / "control" / "event_processor.json").write_text(legacy)
-    for text in legacy.splitlines():
-        tour.line("config", text)
-    run = tour.start("run", who="mailvane")
-    run.wait_for_line(" ready: ")
-
-    tour.step("2. Types of events are switched on as the guide does it; spam complaints stay off for now.")
-    for event_type in ENABLED:
-        tour.enable(event_type)
-
-    tour.step("3. Mail comes back: a spam complaint, whose type is off, so that nothing is recorded.")
-    if any(event.recorded for event in tour.ingest("spam_complaint").events):
-        raise DemoFailed("a type that is off was recorded")
-
-    tour.step("4. Its type is switched on, which holds at once; then the other mails.")
-    tour.enable("scomp")
-    for name in MAILS:
-        tour.taken_in.append(tour.ingest(name))
-    recorded = {e.id for mail in tour.taken_in for e in mail.events if e.recorded}
-    if len(recorded) != 4:
-        raise DemoFailed(f"{len(recorded)} events were recorded, not 4")
-
-    tour.step("5. The endpoint is down: the events wait, on disk. None is given up, however long it takes.")
-    until(lambda: tour.status().destinations[0].last_error, "no attempt was made")
-    report = tour.status()
-    tour.line("status", f"{report.queue.events} events in the queue; {report.destinations[0].last_error}", "yellow")
-    tour.table("while the endpoint is down")
-
-    tour.step("6. The endpoint comes up. `events retry` spares us the wait.")
-    endpoint = tour.start("listen", "--port", str(tour.endpoint_port), "--json", who="endpoint", json_lines=True)
-    endpoint.wait_for_line("listening on")
-    tour.shell("mailvane events retry --all")
-    command(["events", "retry", "--all"], tour.environment)
-    until(lambda: recorded <= tour.arrived, "not all events arrived at the endpoint")
-    until(lambda: tour.status().queue.events == 0, "what was delivered was not removed")
-    tour.table("after it came back: delivered, and removed from the queue")
-    books = tour.status().books
-    tour.line("status", f"{books.recorded} recorded, {books.delivered} delivered, {books.waiting} waiting", "green")
 
 
 def _stay(tour: Tour) -> None:

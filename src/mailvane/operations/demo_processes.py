@@ -97,5 +97,14 @@ def command(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
     return done.stdout.decode(errors="replace")
 
 
+def fails(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """What a command that is to fail says. Raises DemoFailed if it does not."""
+    words = [*MAILVANE, *arguments]
+    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 1:
+        raise DemoFailed(f"mailvane {' '.join(arguments)} found nothing wrong")
+    return done.stderr.decode(errors="replace")
+
+
 def environment_for(home: str) -> dict[str, str]:
     return {**os.environ, "MAILVANE_HOME": home, "PYTHONUNBUFFERED": "1"}

@@ -1,11 +1,14 @@
-"""What the demo has, does and shows: its home and processes, what was taken in and what arrived, line by line."""
+"""What the demo has, does and shows: its home and processes, what it types, what arrived, line by line."""
 
 import json
+import shlex
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import msgspec
 
 from mailvane.operations.demo_processes import Child, command, environment_for
@@ -30,6 +33,14 @@ class _Ingested(msgspec.Struct):
     events: list[_Event]
 
 
+class _Result(msgspec.Struct):
+    id: int = 0
+
+
+class _Recorded(msgspec.Struct):
+    results: list[_Result]
+
+
 class _Arrived(msgspec.Struct):
     id: int
     event_type: str = ""
@@ -52,7 +63,6 @@ class Tour:
     endpoint_port: int
     api_port: int
     processes: list[Child] = field(default_factory=list[Child])
-    taken_in: list[_Ingested] = field(default_factory=list[_Ingested])
     arrived: set[int] = field(default_factory=set[int])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,22 +83,6 @@ class Tour:
 
     def shell(self, text: str) -> None:
         self.line("shell", f"$ {text}", "cyan")
-
-    def table(self, title: str) -> None:
-        """Mail, kind, events, how many wait, how many arrived."""
-        from rich.table import Table
-
-        table = Table("mail", "kind", "events", "waiting", "delivered", title=title, title_justify="left")
-        for mail in self.taken_in:
-            recorded = [e for e in mail.events if e.recorded]
-            off = [e.event_type for e in mail.events if not e.recorded]
-            names = ", ".join([e.event_type for e in recorded] + [f"({name}: off)" for name in off]) or "-"
-            delivered = sum(1 for e in recorded if e.id in self.arrived)
-            counts = [str(n) if n else "-" for n in (len(recorded) - delivered, delivered)]
-            table.add_row(Path(mail.file).name, mail.kind, names, *counts)
-        with self._lock:
-            self.console.print()
-            self.console.print(table)
 
     # What is done.
 
@@ -113,13 +107,21 @@ class Tour:
             if request.status < 300:
                 self.arrived.add(event.id)
 
-    def enable(self, event_type: str) -> None:
-        """As the guide does it."""
-        switch = Path("control") / f"record_events.simplemh.{event_type}"
-        self.shell(f"echo 1 > {switch}")
-        (self.home / switch).write_text("1\n")
+    def type(self, *words: str) -> str:
+        """A command, as people type it; what it prints. Raises DemoFailed if it fails."""
+        self.shell(shlex.join(["mailvane", *words]))
+        return command(words, self.environment)
 
-    def ingest(self, name: str) -> _Ingested:
+    def write(self, path: str, text: str, shown: str = "") -> None:
+        """A file in home, as people write it."""
+        self.shell(shown or f"cat > {path}")
+        if not shown:
+            for line in text.splitlines():
+                self.line("file", line)
+        (self.home / path).write_text(text)
+
+    def ingest(self, name: str) -> list[int]:
+        """A mail that came back; the ids of what was recorded."""
         self.shell(f"mailvane ingest mail {name}.eml")
         said = command(["ingest", "mail", "--json", str(self.mails / f"{name}.eml")], self.environment)
         done = msgspec.json.decode(said, type=_Ingested)
@@ -127,7 +129,44 @@ class Tour:
         for event in done.events:
             became = f"recorded as event {event.id}" if event.recorded else "not recorded: its type is off"
             self.line("mail", f"{event.event_type} of {event.email}: {became}", "" if event.recorded else "yellow")
-        return done
+        return [event.id for event in done.events if event.recorded]
+
+    def post(self, *events: Mapping[str, str | int]) -> list[int]:
+        """Events of a program's, by the API; the ids of what was recorded."""
+        lines = "\n".join(msgspec.json.encode(event).decode() for event in events)
+        self.shell(f"curl --data-binary @- http://127.0.0.1:{self.api_port}/v1/events")
+        client = OwnerClient(str(self.home / "mailvane.sock"))
+        try:
+            said = client.request("POST", "/v1/events", lines.encode(), "application/x-ndjson")
+        finally:
+            client.close()
+        results = msgspec.json.decode(said, type=_Recorded).results
+        for event, result in zip(events, results, strict=True):
+            became = f"recorded as event {result.id}" if result.id else "not recorded: its type is off"
+            text = f"{event['event_type']} of {event['email']}: {became}"
+            self.line("api", text, "" if result.id else "yellow")
+        return [result.id for result in results if result.id]
+
+    def make(self, database: Path, statement: str) -> None:
+        """A table in a database of one's own."""
+        self.shell(f'sqlite3 {database.name} "{statement}"')
+        db = apsw.Connection(str(database))
+        try:
+            db.execute(statement)
+        finally:
+            db.close()
+
+    def look(self, database: Path, statement: str) -> list[tuple[str, ...]]:
+        """The rows that a query gives, shown as sqlite3 shows them."""
+        self.shell(f'sqlite3 {database.name} "{statement}"')
+        db = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            rows = [tuple(str(value) for value in row) for row in db.execute(statement)]
+        finally:
+            db.close()
+        for row in rows:
+            self.line("sqlite3", "|".join(row))
+        return rows
 
     def status(self) -> Status:
         client = OwnerClient(str(self.home / "mailvane.sock"))
