@@ -135,10 +135,10 @@ DOCTOR = Spec(
     run=_doctor,
 )
 DEMO = Spec(
-    about="A tour that ends by itself, the story of GreenArrow's guide on real mail: makes a home in a temporary folder, "
-    "starts mailvane and an endpoint, switches types on for both sides, takes in mail and other events, shows how they "
-    "wait in the table, checks a configuration and delivers by it: to the endpoint, into a database. Then the endpoint "
-    "is down for a while, and mailvane itself. Needs nothing, and leaves nothing behind.",
+    about="A tour that ends by itself, the story of GreenArrow's guide on real mail: makes a home in a temporary "
+    "folder, starts mailvane and an endpoint, switches types on for both sides, takes in mail and other events, shows "
+    "how they wait in the table, checks a configuration and delivers by it: to the endpoint, into a database. Then the "
+    "endpoint is down for a while, and mailvane itself. Needs nothing, and leaves nothing behind.",
     examples=[
         ("mailvane demo", ""),
         ("mailvane demo --stay", "keeps it running, and prints commands to play with"),

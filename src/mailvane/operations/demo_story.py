@@ -147,9 +147,7 @@ def _by_type(tour: Tour) -> None:
 
 
 def _endpoint_down(tour: Tour) -> None:
-    tour.step(
-        "7. The endpoint is down, so events wait. It comes back; `events retry` spares us the pause before the next try."
-    )
+    tour.step("7. The endpoint is down, so events wait. It comes back; `events retry` spares us the pause.")
     endpoint = tour.processes.pop()
     endpoint.end()
     waiting = set(tour.ingest("spam_complaint"))
