@@ -47,7 +47,7 @@ def our_command() -> tuple[str, ...]:
         if folder.exists() and not folder.stat().st_mode & 0o001:
             raise MailvaneError(
                 f"{path} is in {folder}, which the services' user may not enter. Install mailvane where everybody can "
-                "reach it: python3 -m venv /opt/mailvane, or pipx install --global"
+                "reach it, such as in /opt: python3 -m venv /opt/mailvane, and /opt/mailvane/bin/pip install"
             )
     return words
 
