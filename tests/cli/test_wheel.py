@@ -36,7 +36,7 @@ def test_what_a_wheel_installs_works_anywhere(wheel: Path, tmp_path: Path) -> No
         archive.extractall(tmp_path / "installed")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "TMPDIR": str(tmp_path)}
     words = [sys.executable, "-P", "-c", "import mailvane, mailvane.cli; print(mailvane.__file__); mailvane.cli.main()"]
-    for command, said in ((["demo"], "0 waiting"), (["layout", "greenarrow", "--help"], "hvmail-postgres")):
+    for command, said in ((["demo"], "0 waiting"), (["layout", "greenarrow", "--help"], "takes it away")):
         done = subprocess.run(
             [*words, *command], cwd="/", env=environment, capture_output=True, text=True, timeout=120, check=False
         )
