@@ -1,5 +1,4 @@
 import errno
-import logging
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 
 from mailvane.cli.border import WrongUsage, guarded, kept_by_the_mail_server
 from mailvane.cli.commands import takes_mail_from_a_server
-from mailvane.cli.logs import log_to_standard_error
 from mailvane.cli.output import ascii_table, plain
 from mailvane.errors import MailvaneError, QueueUnavailable
 from support.homes import COMMAND, LEAVES, Home, bounce
@@ -108,20 +106,6 @@ def test_greenarrows_table_is_drawn_as_greenarrow_draws_it() -> None:
         "|          primary |                           0 |                     0 |\n"
         "+------------------+-----------------------------+-----------------------+"
     )
-
-
-def test_no_text_looks_like_an_entry_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    root, before = logging.getLogger(), logging.getLogger().handlers[:]
-    try:
-        log_to_standard_error()
-        logging.getLogger("mailvane.x").info("said\x1b[31m\n2026-11-24 00:00:00.000 error: forged\r\nend")
-        logging.getLogger("other").info("not ours")
-    finally:
-        root.handlers[:] = before
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
-    assert lines[0].endswith("info: said\\x1b[31m") and lines[0][:2] == "20"
-    assert lines[1] == "    2026-11-24 00:00:00.000 error: forged\\r" and lines[2] == "    end"
 
 
 @pytest.fixture(scope="module")

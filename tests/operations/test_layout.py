@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -47,7 +48,7 @@ def test_the_layout_works_under(kind: str) -> None:
     assert seen["guest"].startswith("2 ") and "Peer authentication failed" in seen["guest"]
     assert seen["psql"] == "bounce_all|user@example.com" and seen["switches"] == "1"
     assert int(seen["waiting while it is down"]) >= 2
-    assert seen["log"].startswith("@4"), seen["log"]
+    assert re.fullmatch(r"@4[0-9a-f]{23} [a-z]+: .+", seen["log"]), seen["log"]
     assert kind != "daemontools" or seen["tai64nlocal"][:2] == "20"
     assert "__legacy__" in seen["status"]
     assert seen["check"] == "/var/hvmail/control/event_processor.json: syntax OK"

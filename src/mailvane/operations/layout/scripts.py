@@ -34,12 +34,12 @@ mailvane root postgres
 
 
 def run(command: Sequence[str]) -> str:
-    """A service, for daemontools and runit: its log is its output."""
+    """A service, for daemontools and runit: its log is its output, and has its times from multilog or svlogd."""
     return f"""\
 #!/bin/sh
 {MADE_BY}
 exec 2>&1
-export MAILVANE_HOME={HOME} HOME={HOME}
+export MAILVANE_HOME={HOME} HOME={HOME} MAILVANE_LOG_TIMES=no
 cd {HOME} || exit 1
 {_AS_USER}as_user {shlex.join(command)}
 """
