@@ -111,6 +111,31 @@ def test_at_once_when_idle_and_together_under_load():
     asyncio.run(main())
 
 
+def test_many_at_once_wait_for_no_time():
+    async def main() -> None:
+        queue, held, clock = SettlingQueue(), Held(), StillClock()
+        settler = Settler(cast(OwnedQueue, cast(object, queue)), held, clock, lambda _: None)
+
+        async def settlements() -> list[int]:
+            for _ in range(6):  # a few rounds of the loop, and no time at all
+                await asyncio.sleep(0)
+            return [len(s.delivered) for s in queue.asked]
+
+        settler.delivered([1])
+        assert await settlements() == [1]
+        settler.delivered(range(2, settle.MANY + 1))
+        assert await settlements() == [1], "one less than many"
+        queue.go.clear()
+        settler.delivered([settle.MANY + 1])
+        assert await settlements() == [1, settle.MANY]
+        settler.delivered(range(10_000, 10_000 + settle.MANY))
+        assert await settlements() == [1, settle.MANY], "one at a time"
+        queue.go.set()
+        assert await settlements() == [1, settle.MANY, settle.MANY]
+
+    asyncio.run(main())
+
+
 def test_an_id_is_held_until_its_settlement_has_returned():
     async def main() -> None:
         queue, held = SettlingQueue(), Held()

@@ -29,7 +29,7 @@ GROUP_BYTES = 4 * 1024 * 1024
 """What is written and synced at once, about: a batch is never torn apart."""
 CLOSE_GRACE = 1.0
 """Seconds that `close` waits for what is being written."""
-_LINE = LEGACY_JSON.decode().replace("%b", "%s") + "\n"
+_HEAD, _MIDDLE, _END = f"{LEGACY_JSON.decode()}\n".split("%b")
 _LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 CLOSED = "the log file was closed"
@@ -41,7 +41,7 @@ log = logging.getLogger("mailvane.processor")
 
 def lines_of(batch: Sequence[Outgoing]) -> bytes:
     """The lines of these events."""
-    text = "".join([_LINE % (event.id, event.body) for event in batch])
+    text = "".join([piece for event in batch for piece in (_HEAD, str(event.id), _MIDDLE, event.body, _END)])
     if not text.isascii():
         for char, escape in _LINE_ENDS.items():
             text = text.replace(char, escape)

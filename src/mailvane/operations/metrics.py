@@ -76,6 +76,9 @@ class Tally:
         self.delivered_total += len(seconds)
         self.seconds_total += sum(seconds)
         buckets = self.buckets
+        if seconds.count(seconds[0]) == len(seconds):  # a batch, or one alone
+            buckets[bisect_left(BOUNDS, seconds[0])] += len(seconds)
+            return
         for taken in seconds:
             buckets[bisect_left(BOUNDS, taken)] += 1
 

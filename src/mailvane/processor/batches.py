@@ -21,37 +21,33 @@ class Batches:
     are fewer on their way than `limit` has."""
 
     def __init__(
-        self, most: int, window: Window, limit: Limit, send: Callable[[Sequence[Row]], None], done: Done
+        self, most: int, window: Window, limit: Limit, send: Callable[[Sequence[Row], Done], None], done: Done
     ) -> None:
         self._most = most
         self._window = window
         self._limit = limit
         self._send = send
         self._done = done
-        self._under_way: dict[int, int] = {}
-        """Of each event, the number of its batch."""
-        self._left: dict[int, int] = {}
-        """Of each batch, how many of its events have no answer yet."""
-        self._number = 0
+        self._under_way = 0
 
     def send(self) -> None:
         """Sends as much as may be on its way."""
-        while len(self._left) < self._limit.value:
-            if self._left and self._window.waiting < self._most:
+        while self._under_way < self._limit.value:
+            if self._under_way and self._window.waiting < self._most:
                 return
             if not (rows := self._window.next(self._most, BATCH_BYTES)):
                 return
-            self._number += 1
-            self._left[self._number] = len(rows)
-            self._under_way.update(dict.fromkeys((row.id for row in rows), self._number))
-            self._send(rows)
+            self._under_way += 1
+            self._send(rows, self._answers(len(rows)))
 
-    def answered(self, batch: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
-        """A part of a batch was answered."""
-        for sent in batch:
-            number = self._under_way.pop(sent.id, 0)  # a probe goes alone, and is in none
-            if number:
-                self._left[number] -= 1
-                if not self._left[number]:
-                    del self._left[number]
-        self._done(batch, outcomes)
+    def _answers(self, left: int) -> Done:
+        """What a batch of so many events is answered by, in one part or in several."""
+
+        def answered(part: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+            nonlocal left
+            left -= len(part)
+            if not left:
+                self._under_way -= 1
+            self._done(part, outcomes)
+
+        return answered

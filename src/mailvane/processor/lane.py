@@ -7,6 +7,7 @@ go. What it cannot take it only remembers as stretches of ids (`backlog`), so th
 
 import logging
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from mailvane.clock import Chance, Clock
@@ -29,6 +30,8 @@ WINDOW_OF_BATCHES = 3
 DEFERRED_LIMIT = 10_000
 """Events of one destination that failed and wait, beyond which it takes nothing new."""
 ERROR_LENGTH = 500
+
+_failure_of = attrgetter("failure")
 
 log = logging.getLogger("mailvane.processor")
 
@@ -93,7 +96,7 @@ class Lane:
             self._most = max(WINDOW, WINDOW_OF_BATCHES * destination.batch_limit)
             self.limit = Limit(BATCHES_AT_ONCE, BATCHES_AT_ONCE)
             self._batches = Batches(destination.batch_limit, self.window, self.limit, self._send, self._done)
-        self._told: Done = self._done if self._batches is None else self._batches.answered
+        self._told: Done = self._done
         """Made once: by it the destination knows what may be told together."""
         self._allow()
 
@@ -195,7 +198,7 @@ class Lane:
             return
         if (room := self.limit.value - len(self.in_flight)) > 0:
             if rows := self.window.next(room):
-                self._send(rows)
+                self._send(rows, self._told)
             if self.window.stale:
                 self._changed()
 
@@ -207,19 +210,48 @@ class Lane:
             return
         if rows := self.window.next(1):
             self.circuit.probe(rows[0].id, now)
-            self._send(rows)
+            self._send(rows, self._told)
         else:
             self._changed()  # it waited for so long that it is looked up again
 
-    def _send(self, rows: Sequence[Row]) -> None:
+    def _send(self, rows: Sequence[Row], told: Done) -> None:
         self.in_flight.update({row.id: row for row in rows})
         self._destination.send(
-            [Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued) for row in rows], self._told
+            [Outgoing(row.id, row.attempts + 1, row.body, row.extra, row.valued) for row in rows], told
         )
 
     def _done(self, sent: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> None:
+        outstanding = len(self.in_flight)
+        if self.circuit.calm and not any(map(_failure_of, outcomes)):
+            delivered = self._all_delivered(sent)
+            seconds = [outcome.seconds for outcome in outcomes]
+        else:
+            delivered, seconds = self._judged(sent, outcomes)
+        if delivered:
+            self.window.ended(delivered)
+            self._settler.delivered(delivered)
+            self._counts.delivered(seconds)
+            # How many batches go at a time is not found out.
+            changed = self._batches is None and self.limit.answered(seconds, outstanding)
+            if changed and self.limit.connections > self._allowed:
+                # Fewer at a time leaves connections idle, and idle ones end by themselves.
+                self._allow()
+        self.pump()
+        if self.window.waiting * 2 <= self._most:
+            self._hungry(self)
+
+    def _all_delivered(self, sent: Sequence[Outgoing]) -> list[int]:
+        ids = [event.id for event in sent]
+        for event_id in ids:
+            del self.in_flight[event_id]
+        if self.deferred:
+            self.deferred = max(0, self.deferred - sum([event.attempt > 1 for event in sent]))
+        return ids
+
+    def _judged(self, sent: Sequence[Outgoing], outcomes: Sequence[Outcome]) -> tuple[list[int], list[float]]:
+        """What was delivered, and how long it took; of the rest care is taken here."""
         in_flight, circuit = self.in_flight, self.circuit
-        outstanding, calm = len(in_flight), circuit.calm
+        calm = circuit.calm
         delivered: list[int] = []
         seconds: list[float] = []
         told: tuple[Failure, str] | None = None
@@ -239,18 +271,7 @@ class Lane:
                 self.deferred -= 1
             if not calm and (health := circuit.succeeded(row.id, 0.0)) is not None:
                 self._health(health)
-        if delivered:
-            self.window.ended(delivered)
-            self._settler.delivered(delivered)
-            self._counts.delivered(seconds)
-            # How many batches go at a time is not found out.
-            changed = self._batches is None and self.limit.answered(seconds, outstanding)
-            if changed and self.limit.connections > self._allowed:
-                # Fewer at a time leaves connections idle, and idle ones end by themselves.
-                self._allow()
-        self.pump()
-        if self.window.waiting * 2 <= self._most:
-            self._hungry(self)
+        return delivered, seconds
 
     def _failed(self, row: Row, outcome: Outcome, failure: Failure, alike: int = 1) -> None:
         """An attempt failed. `alike`: how many in its batch may have failed as this one; 0: told already."""

@@ -11,6 +11,7 @@ twice does no harm, and after a restart or an edit everything is simply looked t
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from mailvane.clock import Clock
 from mailvane.events.codecs import StoredForm
@@ -162,7 +163,7 @@ class Reader:
             return None
 
         room = PAGE if drops else max(rooms.values())
-        look = await self._look_through(self._sweep, self._sweep_dense, room, judge)
+        look = await self._look_through(self._sweep, self._sweep_dense, room, judge, lambda lane: rooms.get(lane, 0))
         self._sweep_dense = self._sweep_dense if look.dense is None else look.dense
         return True
 
@@ -178,9 +179,16 @@ class Reader:
             room -= 1
             return lane if room >= 0 else False
 
-        look = await self._look_through(lane.backlog, lane.dense, room, judge)
+        look = await self._look_through(lane.backlog, lane.dense, room, judge, lambda way: room if way is lane else 0)
         lane.dense = lane.dense if look.dense is None else look.dense
         return look.worked
+
+    def _only_lane(self, places: Sequence[Place | Row]) -> Lane | None:
+        """The lane that all of these are for, if there is one."""
+        kinds = {(place.event_type, place.mail_class) for place in places}
+        ways = {self.routing.way(*kind) for kind in kinds}
+        only = ways.pop() if len(ways) == 1 else None
+        return only if isinstance(only, Lane) else None
 
     async def _look_up_again(self, lane: Lane) -> None:
         """Rows that waited in memory for long: a person may have deleted some."""
@@ -188,10 +196,15 @@ class Reader:
         lane.window.looked_up(ids, await self._queue.still_there(ids), at)
 
     async def _look_through(
-        self, ranges: Ranges, dense: bool, room: int, judge: Callable[[Place | Row], Lane | bool | None]
+        self,
+        ranges: Ranges,
+        dense: bool,
+        room: int,
+        judge: Callable[[Place | Row], Lane | bool | None],
+        room_of: Callable[[Lane], int],
     ) -> "_Look":
         """Looks through the lowest stretch, one page. `judge` gives the lane that takes a row, None for nobody, False
-        to stop before it.
+        to stop before it; `room_of` says how many rows a lane takes, so that it need not be asked for each.
         """
         after, upto = ranges.first()
         routing = self.routing
@@ -208,7 +221,12 @@ class Reader:
                 return _Look(True)
             inside = found if not found or found[-1].id <= upto else [p for p in found if p.id <= upto]
             passed, seen, taken = found[-1].id if found and len(inside) == len(found) else upto, len(inside), 0
-            for place in self._held.admitted(inside):
+            admitted = self._held.admitted(inside)
+            only = self._only_lane(admitted) if dense else None
+            if only is not None and len(admitted) <= room_of(only):
+                rows[only] = cast("list[Row]", admitted)
+                admitted, taken = [], len(admitted)
+            for place in admitted:
                 lane = judge(place)
                 if lane is False:
                     passed, seen = place.id - 1, sum(1 for p in inside if p.id < place.id)

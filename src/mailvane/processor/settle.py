@@ -1,8 +1,9 @@
 """Makes durable what happened: one transaction for a batch of outcomes.
 
-At once when little happens, every 50 ms under load. While settling fails (a full disk) nothing is attempted anywhere:
-an event that was delivered and cannot be removed would be delivered again. Then it is tried again every second. The
-same holds for a log file beside the destinations that cannot be written: what is settled is written there first.
+At once when little happens, every 50 ms or 1,000 events under load. While settling fails (a full disk) nothing is
+attempted anywhere: an event that was delivered and cannot be removed would be delivered again. Then it is tried again
+every second. The same holds for a log file beside the destinations that cannot be written: what is settled is written
+there first.
 
 Of events that somebody at the database has locked nothing is settled. They stay held, whatever their outcome was, and
 are tried again every second, with no harm to the others.
@@ -19,6 +20,8 @@ from mailvane.processor.held import Held
 from mailvane.queue.contract import Failed, OwnedQueue, Settlement
 
 EVERY = 0.05
+MANY = 1_000
+"""Delivered events that wait no longer: what is held is bounded, and would be full of what is only to be removed."""
 AGAIN = 1.0
 
 log = logging.getLogger("mailvane.processor")
@@ -88,9 +91,15 @@ class Settler:
         self._plan()
 
     def _plan(self) -> None:
-        if self._timer is None and self._task is None and self.lost is None:
-            wait = max(0.0, self._last + EVERY - self._clock.monotonic())
+        if self._task is not None or self.lost is not None:
+            return
+        many = len(self._delivered) >= MANY
+        if self._timer is None:
+            wait = 0.0 if many else max(0.0, self._last + EVERY - self._clock.monotonic())
             self._timer = asyncio.get_running_loop().call_later(wait, self._start)
+        elif many:
+            self._timer.cancel()
+            self._start()
 
     def _start(self) -> None:
         self._timer = None
