@@ -54,6 +54,16 @@ def test_the_histogram_cumulates():
     assert told["mailvane_delivery_seconds_sum", ("a",)] == pytest.approx(61.0026)
 
 
+@pytest.mark.parametrize("seconds", [[0.002] * 4, [0.002, 0.002, 0.2, 0.002]])
+def test_each_event_of_a_batch_counts(seconds: list[float]):
+    metrics = Metrics()
+    metrics.tally("a").delivered(seconds)
+    told = read(metrics, Readings(dropped=1))
+    assert told["mailvane_delivery_seconds_bucket", ("a", "0.0025")] == seconds.count(0.002)
+    assert told["mailvane_delivery_seconds_count", ("a",)] == told["mailvane_delivered_total", ("a",)] == 4
+    assert told["mailvane_delivery_seconds_sum", ("a",)] == pytest.approx(sum(seconds))
+
+
 def test_how_things_stand_is_told():
     standings = {"a": Standing(circuit_open=True), "b": Standing(paused=True)}
     told = read(Metrics(), Readings(10, 7.5, 2, 3, True, standings))
