@@ -4,6 +4,7 @@ It speaks just enough for python-tds: what it would mean to a real server, a rea
 """
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from destinations.databases import EPOCH, batch, deliver, destination
 from mailvane.destinations.contract import Database, Failure, Outcome, SqlStatement
 from mailvane.destinations.dial import Limits
 from mailvane.destinations.sql_mssql import judge
+from support.certificates import Authority, Certificate
 
 PRELOGIN, LOGIN, RPC, TRANSACTION, ANSWER = 0x12, 0x10, 0x03, 0x0E, 0x04
 DONE = struct.pack("<BHHQ", 0xFD, 0, 0, 0)
@@ -49,15 +51,65 @@ def routing(host: str, port: int) -> bytes:
     return struct.pack("<BH", 0xE3, len(body)) + body
 
 
-class StandIn:
-    """Answers as `login` and `rows` say, by number of the message; 0: well. `asked` has every request.
+OFF, ON, NOT_SUPPORTED, REQUIRED = range(4)
+"""What a server says of encryption: the login alone, all, it cannot, it insists."""
 
-    With `route` the login ends with being sent on to that port.
+
+class Wire:
+    """What goes to and fro, encrypted where it is to be."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._plain = b""
+        self.tls: ssl.SSLObject | None = None
+        self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
+
+    async def read(self, size: int) -> bytes:
+        if self.tls is None:
+            return await self._reader.readexactly(size)
+        while len(self._plain) < size:
+            try:
+                self._plain += self.tls.read(65_536)
+            except ssl.SSLWantReadError:
+                some = await self._reader.read(65_536)
+                if not some:
+                    raise asyncio.IncompleteReadError(b"", size) from None
+                self.into.write(some)
+        found, self._plain = self._plain[:size], self._plain[size:]
+        return found
+
+    def write(self, data: bytes) -> None:
+        if self.tls is not None:
+            self.tls.write(data)
+            data = self.out.read()
+        self._writer.write(data)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class StandIn:
+    """Answers as `login` and `rows` say, by number of the message; 0: well. `asked` has every request, and `private`
+    the kinds of those that were encrypted.
+
+    With `route` the login ends with being sent on to that port. With a certificate it speaks TLS, as `encryption` says.
     """
 
-    def __init__(self, login: int = 0, refuse: str = "", number: int = 0, route: int = 0) -> None:
+    def __init__(
+        self,
+        login: int = 0,
+        refuse: str = "",
+        number: int = 0,
+        route: int = 0,
+        certificate: Certificate | None = None,
+        encryption: int = NOT_SUPPORTED,
+    ) -> None:
         self.login = login
         self.route = route
+        self.certificate = certificate
+        self.encryption = encryption
+        self.private: set[int] = set()
         self.refuse = refuse.encode("utf-16-le")
         self.number = number
         self.asked: list[tuple[int, bytes]] = []
@@ -65,28 +117,54 @@ class StandIn:
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Wire(reader, writer)
         try:
             while True:
-                kind, body = await self._request(reader)
+                kind, body = await self._request(wire)
                 self.asked.append((kind, body))
-                writer.write(self._packet(self._answer(kind, body)))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+                if wire.tls is not None:
+                    self.private.add(kind)
+                if kind == LOGIN and self.encryption == OFF:
+                    wire.tls = None
+                wire.write(self._packet(self._answer(kind, body)))
+                if kind == PRELOGIN and self.certificate is not None:
+                    await self._encrypt(wire, self.certificate)
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            wire.close()
 
-    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    async def _encrypt(self, wire: Wire, certificate: Certificate) -> None:
+        """The handshake, in packets of the login's; each flight in two of them."""
+        tls = certificate.server_context().wrap_bio(wire.into, wire.out, server_side=True)
+        while True:
+            kind, body = await self._request(wire)
+            assert kind == PRELOGIN
+            wire.into.write(body)
+            try:
+                tls.do_handshake()
+                done = True
+            except ssl.SSLWantReadError:
+                done = False
+            said = wire.out.read()
+            for part in filter(None, (said[:50], said[50:])):
+                wire.write(self._packet(part, PRELOGIN))
+            if done:
+                wire.tls = tls
+                return
+
+    async def _request(self, wire: Wire) -> tuple[int, bytes]:
         body = b""
         while True:
-            kind, last, length = struct.unpack(">BBH", (await reader.readexactly(8))[:4])
-            body += await reader.readexactly(length - 8)
+            kind, last, length = struct.unpack(">BBH", (await wire.read(8))[:4])
+            body += await wire.read(length - 8)
             if last & 1:
                 return kind, body
 
-    def _packet(self, body: bytes) -> bytes:
-        return struct.pack(">BBHHBB", ANSWER, 1, len(body) + 8, 0, 1, 0) + body
+    def _packet(self, body: bytes, kind: int = ANSWER) -> bytes:
+        return struct.pack(">BBHHBB", kind, 1, len(body) + 8, 0, 1, 0) + body
 
     def _answer(self, kind: int, body: bytes) -> bytes:
         if kind == PRELOGIN:
-            return bytes([0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xFF]) + bytes([16, 0, 0, 0, 0, 0]) + bytes([2])
+            return bytes([0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xFF]) + bytes([16, 0, 0, 0, 0, 0, self.encryption])
         if kind == LOGIN and self.route:
             return logged_in()[: -len(DONE)] + routing("127.0.0.1", self.route) + DONE
         if kind == LOGIN:
@@ -102,11 +180,11 @@ class StandIn:
 
 
 @asynccontextmanager
-async def standing_in(server: StandIn) -> AsyncIterator[SqlStatement]:
+async def standing_in(server: StandIn, query: str = "", host: str = "127.0.0.1") -> AsyncIterator[SqlStatement]:
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.port = listener.sockets[0].getsockname()[1]
     sql = "INSERT INTO q (name, email, share) VALUES (?, ?, '5%')"
-    dsn = f"mssql://mailvane:test%2Fsecret@127.0.0.1:{server.port}/customer"
+    dsn = f"mssql://mailvane:test%2Fsecret@{host}:{server.port}/customer{query}"
     yield SqlStatement(Database.MSSQL, dsn, sql, ("event_unique_id", "email"))
     listener.close()
 
@@ -173,6 +251,85 @@ def test_a_server_that_sends_us_on_to_another_is_refused_and_the_other_never_ask
         assert not other.asked
 
     run(loop, test)
+
+
+@pytest.mark.parametrize(
+    ("mode", "encryption", "private"),
+    [
+        ("prefer", OFF, {LOGIN}),
+        ("prefer", REQUIRED, {LOGIN, TRANSACTION, RPC}),
+        ("require", ON, {LOGIN, TRANSACTION, RPC}),
+        ("verify-ca", ON, {LOGIN, TRANSACTION, RPC}),
+        ("verify-full", ON, {LOGIN, TRANSACTION, RPC}),
+    ],
+)
+def test_s1_what_is_to_be_private_travels_by_tls(
+    loop: str, authority: Authority, mode: str, encryption: int, private: set[int]
+):
+    async def test() -> None:
+        server = StandIn(certificate=authority.good(), encryption=encryption)
+        async with standing_in(server, f"?tls={mode}") as spec:
+            async with destination(spec, tls_ca_file=str(authority.file)) as to:
+                assert failures(await deliver(to, batch(*range(1, 101)))) == dict.fromkeys(range(1, 101))
+        assert server.private - {1} == private and server.committed == 1
+
+    run(loop, test)
+
+
+NAMES = (
+    "Database.example.com",
+    "DNSdatabase.example.com",
+    "S.database.example.com",
+    "database.example.com.evil.example",
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "wrong", "reason"),
+    [
+        ("verify-full", "wrong_host", "mismatch"),
+        ("verify-full", "expired", "expired"),
+        ("verify-full", "self_signed", "self-signed"),
+        ("verify-ca", "self_signed", "self-signed"),
+    ],
+)
+def test_s1_a_wrong_certificate_is_refused_before_the_login(authority: Authority, mode: str, wrong: str, reason: str):
+    async def test() -> None:
+        server = StandIn(certificate=getattr(authority, wrong)(), encryption=ON)
+        async with standing_in(server, f"?tls={mode}") as spec:
+            async with destination(spec, tls_ca_file=str(authority.file)) as to:
+                outcomes = await deliver(to, batch(1))
+        assert outcomes[1].failure is Failure.TLS and reason in outcomes[1].text.lower(), outcomes
+        assert {kind for kind, _ in server.asked} == {PRELOGIN}
+
+    run("uvloop", test)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_s1_a_certificate_for_a_name_that_only_looks_alike_is_refused(authority: Authority, name: str):
+    """python-tds's own check takes D, N and S away from the beginning of what a certificate is for."""
+
+    async def test() -> None:
+        server = StandIn(certificate=authority.good([name]), encryption=ON)
+        host = "atabase.example.com" if name == NAMES[0] else "database.example.com"
+        async with standing_in(server, "?tls=verify-full", host) as spec:
+            async with destination(spec, tls_ca_file=str(authority.file)) as to:
+                outcomes = await deliver(to, batch(1))
+        assert outcomes[1].failure is Failure.TLS and "mismatch" in outcomes[1].text.lower(), outcomes
+
+    run("uvloop", test)
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_s1_a_server_without_tls_gets_no_login(mode: str):
+    async def test() -> None:
+        server = StandIn()
+        async with standing_in(server, f"?tls={mode}") as spec, destination(spec) as to:
+            outcomes = await deliver(to, batch(1))
+        assert outcomes[1].failure is Failure.PROTOCOL and "not supported by server" in outcomes[1].text, outcomes
+        assert {kind for kind, _ in server.asked} == {PRELOGIN}
+
+    run("uvloop", test)
 
 
 def test_a_server_that_is_mute_or_gone():

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 import pytds  # pyright: ignore[reportMissingTypeStubs]
 from pytds import tds_base  # pyright: ignore[reportMissingTypeStubs]
 
+from mailvane.destinations import tls
 from mailvane.destinations.contract import Failure
 from mailvane.destinations.dsn import Tls
 from mailvane.destinations.placeholders import Statement
 from mailvane.destinations.sql_driver import Place, Problem, stranger
+from mailvane.destinations.sql_mssql_tls import Trust, stand_in
 from mailvane.destinations.sql_values import Kind, Values
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ def problem_of(error: BaseException) -> Problem | None:
         return Problem(Failure.PROTOCOL, str(error))
     if isinstance(error, TimeoutError):
         return Problem(Failure.TIMEOUT, "the server did not answer in time")
+    if isinstance(error, ssl.SSLError):
+        return Problem(Failure.TLS, tls.reason(error))
     if isinstance(error, OSError):
         return Problem(Failure.RESET, f"the connection was lost: {error.strerror or error}")
     return None
@@ -81,6 +85,7 @@ class _Connection(Protocol):
 
 
 _connect = cast(Callable[..., _Connection], pytds.connect)  # pyright: ignore[reportUnknownMemberType]
+stand_in()
 
 
 class _Socket(socket.socket):
@@ -135,25 +140,21 @@ class MssqlSession:
 
     def _login(self) -> None:
         dsn = self._place.dsn
-        encrypted = dsn.tls not in {Tls.DISABLE, Tls.PREFER}
-        trusted = dsn.ca_file or ssl.get_default_verify_paths().cafile
-        try:
-            self._connection = _connect(
-                dsn=dsn.host,
-                port=dsn.port,
-                database=dsn.name,
-                user=dsn.user,
-                password=dsn.password,
-                sock=self._socket,
-                appname="mailvane",
-                cafile=trusted if encrypted else None,
-                validate_host=dsn.tls is Tls.VERIFY_FULL,
-                disable_connect_retry=True,
-                login_timeout=10,
-                timeout=30,
-            )
-        except ValueError as error:  # TLS without pyOpenSSL
-            raise Problem(Failure.TLS, str(error)) from None
+        self._connection = _connect(
+            dsn=dsn.host,
+            port=dsn.port,
+            database=dsn.name,
+            user=dsn.user,
+            password=dsn.password,
+            sock=self._socket,
+            appname="mailvane",
+            cafile=Trust.of(self._place.tls) if self._place.tls is not None else None,
+            validate_host=False,  # the context does that
+            enc_login_only=dsn.tls is Tls.PREFER,
+            disable_connect_retry=True,
+            login_timeout=10,
+            timeout=30,
+        )
         if self._socket is not None:
             self._socket.logging_in = False
 
