@@ -12,6 +12,7 @@ from destinations.databases import INSERT, Answers, Place, batch, deliver, desti
 from mailvane.destinations.addresses import Policy
 from mailvane.destinations.contract import Database, Failure, Outcome, Outgoing, SqlStatement
 from mailvane.destinations.dial import Limits
+from mailvane.destinations.sql_mysql import MysqlSession
 from mailvane.events.catalogue import Event
 from support.postgresql import PostgreSQL
 
@@ -276,6 +277,41 @@ def test_an_update_and_other_shapes_are_run_event_by_event(place: Place):
         async with destination(place.statement("DELETE FROM t WHERE code % 2 = 1")) as to:
             assert not failures(await deliver(to, batch(1, 2)))
         assert place.ids() == [2, 8, 9]
+
+    run("uvloop", test)
+
+
+PROCEDURES = {
+    Database.MYSQL: "CREATE PROCEDURE twice(n bigint) BEGIN"
+    " INSERT INTO t (id, name) VALUES (n, concat('a', n)); INSERT INTO t (id, name) VALUES (n, 'once'); END",
+    Database.POSTGRESQL: "CREATE PROCEDURE twice(n bigint) LANGUAGE plpgsql AS $$ BEGIN"
+    " INSERT INTO t (id, name) VALUES (n, concat('a', n)); INSERT INTO t (id, name) VALUES (n, 'once'); END $$",
+}
+
+
+def test_a_procedure_is_one_transaction_whatever_it_does(server: Place):
+    server.make()
+    server.query(PROCEDURES[server.database])
+
+    async def test() -> None:
+        async with destination(server.statement("CALL twice(?)", "id")) as to:
+            assert failures(await deliver(to, batch(1))) == {}
+            assert failures(await deliver(to, batch(2))) == {2: Failure.EVENT}
+        assert server.query("SELECT id, name FROM t ORDER BY name") == [(1, "a1"), (1, "once")]
+
+    run("uvloop", test)
+
+
+def test_a_session_without_autocommit_is_committed(server: Place):
+    server.make()
+
+    async def test() -> None:
+        async with destination(server.insert()) as to:
+            assert failures(await deliver(to, batch(1))) == {}
+            if isinstance(session := to._session, MysqlSession):
+                await (await session._connection.prepare("SET SESSION autocommit = 0")).execute()
+            assert failures(await deliver(to, batch(2))) == {}
+            assert server.ids() == [1, 2]
 
     run("uvloop", test)
 

@@ -55,19 +55,29 @@ def commits(data: bytes) -> bool:
     return b"COMMIT" in data or data.endswith(b"S\0\0\0\4")
 
 
-def test_d22_a_connection_that_is_cut_after_the_commit_leads_to_a_repeat_that_does_no_harm(loop: str, server: Place):
+def executes(data: bytes) -> bool:
+    """MySQL's COM_STMT_EXECUTE, which commits by itself; or as `commits`."""
+    return data[4:5] == b"\x17" or commits(data)
+
+
+@pytest.mark.parametrize(("events", "ends"), [(500, executes), (3, commits)], ids=["one statement", "several"])
+def test_d22_a_connection_that_is_cut_after_the_commit_leads_to_a_repeat_that_does_no_harm(
+    loop: str, server: Place, events: int, ends: Callable[[bytes], bool]
+):
+    last = 1 + events
+
     async def test() -> None:
         async with CuttingProxy(port_of(server.url)) as proxy:
             plain = tls_cases(server.database, "disable")  # the proxy must see what is asked
             async with destination(with_port(server.insert(), proxy.port, plain)) as to:
                 assert the_failure(await deliver(to, batch(1))) is None
-                proxy.cut_answer_to(commits)
-                outcomes = await deliver(to, batch(*range(2, 502)))
+                proxy.cut_answer_to(ends)
+                outcomes = await deliver(to, batch(*range(2, last + 1)))
                 assert proxy.cut.is_set()
                 assert the_failure(outcomes) is Failure.RESET, "nobody knows"
-                assert server.ids() == list(range(1, 502)), "and it was committed"
-                assert the_failure(await deliver(to, batch(*range(2, 502)))) is None
-                assert server.ids() == list(range(1, 502))
+                assert server.ids() == list(range(1, last + 1)), "and it was committed"
+                assert the_failure(await deliver(to, batch(*range(2, last + 1)))) is None
+                assert server.ids() == list(range(1, last + 1))
             # What answers is asked first whether it is PostgreSQL, on a connection of its own.
             assert proxy.connections == (4 if server.database is Database.POSTGRESQL else 2)
 

@@ -1,6 +1,7 @@
 """MySQL and MariaDB, by asyncmy: prepared statements alone, so that the server binds the values.
 
-An INSERT of one row is made one of many rows; every other statement is run row by row. A batch is one transaction.
+An INSERT of one row is made one of many rows; every other statement is run row by row. A batch is one transaction: by
+itself (autocommit) where it is a single statement, which saves the way to and fro of a BEGIN and of a COMMIT.
 """
 
 import ssl
@@ -89,6 +90,7 @@ class _Connection(Protocol):
     async def begin(self) -> None: ...
     async def commit(self) -> None: ...
     async def rollback(self) -> None: ...
+    def get_transaction_status(self) -> bool: ...
     async def ensure_closed(self) -> None: ...
     def close(self) -> None: ...
 
@@ -114,22 +116,34 @@ class MysqlSession:
 
     async def run(self, rows: Sequence[Values]) -> None:
         """See Session."""
+        sizes = self._sizes(len(rows))
         with as_problems(problem_of):
+            if self._shape is not None and len(sizes) == 1:  # a CALL is many statements
+                await self._execute(rows, sizes)
+                if self._connection.get_transaction_status():  # a server, or a proxy, without autocommit
+                    await self._connection.commit()
+                return
             await self._connection.begin()
             try:
-                await self._execute(rows)
+                await self._execute(rows, sizes)
             except errors.MySQLError:
                 if self.alive:
                     await self._connection.rollback()
                 raise
             await self._connection.commit()
 
-    async def _execute(self, rows: Sequence[Values]) -> None:
-        """A full batch is one statement; others are put together from powers of two, so that few are prepared."""
+    def _sizes(self, left: int) -> list[int]:
+        """How many rows each statement has: a full batch is one, others are put together from powers of two, so that
+        few are prepared."""
+        sizes: list[int] = []
+        while left:
+            sizes.append(self._most if left >= self._most else 1 << (left.bit_length() - 1))
+            left -= sizes[-1]
+        return sizes
+
+    async def _execute(self, rows: Sequence[Values], sizes: Sequence[int]) -> None:
         at = 0
-        while at < len(rows):
-            left = len(rows) - at
-            some = self._most if left >= self._most else 1 << (left.bit_length() - 1)
+        for some in sizes:
             prepared = self._prepared.get(some)
             if prepared is None:
                 text = self._shape.of(some) if self._shape is not None else self._single
@@ -171,7 +185,7 @@ async def _connect(dsn: Dsn, address: str, context: ssl.SSLContext | None) -> _C
             database=dsn.name,
             charset="utf8mb4",
             ssl=context,
-            autocommit=False,
+            autocommit=True,
             connect_timeout=3600,  # the deadline is the caller's
             program_name="mailvane",
         )
