@@ -109,7 +109,8 @@ if [ ! -e "$data" ]; then
     mv "$data.new" "$data"
 fi
 with=
-if command -v setpriv >/dev/null; then with="setpriv --pdeathsig INT"; fi
+# Where it is forbidden to, as in systemd's unit, the server ends by other means.
+if setpriv --pdeathsig INT true 2>/dev/null; then with="setpriv --pdeathsig INT"; fi
 $with "$programs/postgres" -D "$data" -c listen_addresses= -c unix_socket_directories={SOCKETS} \\
     -c hba_file={POSTGRES}/pg_hba.conf -c ident_file={POSTGRES}/pg_ident.conf -c jit=off &
 server=$!
