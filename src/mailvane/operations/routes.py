@@ -5,9 +5,9 @@ from collections.abc import Collection
 import msgspec
 
 from mailvane.operations.inspection import Rows
+from mailvane.processor.lanes import RouteStatus
 from mailvane.processor.plan import LEGACY, Drop, Leave, Plan
 from mailvane.processor.routing import Router
-from mailvane.processor.run import RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.contract import Filter
 

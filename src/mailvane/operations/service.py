@@ -28,8 +28,9 @@ from mailvane.operations.plans import LegacyPlans, kept_plan
 from mailvane.operations.queues import ProcessQueue
 from mailvane.operations.routes import PAUSED, paused_in, routes_of
 from mailvane.operations.status import Status, status
+from mailvane.processor.lanes import RouteStatus
 from mailvane.processor.plan import Plan
-from mailvane.processor.run import Processor, RouteStatus
+from mailvane.processor.run import Processor
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import OwnedQueue
 from mailvane.queue.local import SQLiteQueue

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from mailvane.configuration.watch import ConfigState
+from mailvane.processor.lanes import RouteStatus
 from mailvane.processor.plan import LEGACY
-from mailvane.processor.run import RouteStatus
 from mailvane.processor.states import DestinationState
 from mailvane.queue.contract import Books
 from mailvane.queue.history import storable

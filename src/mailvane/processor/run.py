@@ -7,7 +7,6 @@ second it starts in any case, as a safety net.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -17,15 +16,15 @@ from mailvane.destinations.contract import Destination, LogFile, Target
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
 from mailvane.processor.beside import UNSEEN, Beside, Log
-from mailvane.processor.held import HELD_BYTES, HELD_EVENTS, Held
+from mailvane.processor.held import Held
 from mailvane.processor.lane import Counts, Lane
-from mailvane.processor.plan import LEGACY, Drop, Leave, Plan
+from mailvane.processor.lanes import Lanes, RouteStatus
+from mailvane.processor.plan import Plan
 from mailvane.processor.reader import Reader
 from mailvane.processor.routing import Router
 from mailvane.processor.settle import Settler
-from mailvane.processor.states import DestinationState
 from mailvane.processor.upkeep import Upkeep
-from mailvane.processor.ways import Routing, Way
+from mailvane.processor.ways import Routing
 from mailvane.queue.contract import Filter, OwnedQueue, Row, Settlement
 
 SAFETY_NET = 1.0
@@ -42,17 +41,6 @@ class PlanSource(Protocol):
     def look(self) -> Plan | None:
         """The plan to go by from now on, if it is another than at the last look."""
         ...
-
-
-@dataclass(frozen=True)
-class RouteStatus:
-    """A route as people see it."""
-
-    destination: str
-    state: DestinationState
-    last_error: str
-    deferred: int
-    in_flight: int
 
 
 class Processor:
@@ -83,11 +71,9 @@ class Processor:
         self._reader = Reader(queue, self._held, self._settler, clock)
         self._retries = self._reader.retries
         self._upkeep = Upkeep(queue, clock, self._retries.look_at)
-        self._lanes: dict[Target, Lane] = {}
-        self._retired: list[Lane] = []
+        self._lanes = Lanes(self._lane, paused)
         self._plan: Plan = Plan()
         self._next_plan: Plan | None = None
-        self._paused = set(paused)
         self._nudge = asyncio.Event()
         self.begun = asyncio.Event()
         """Set once a plan is in force: from then on the destinations are there that people name."""
@@ -131,8 +117,7 @@ class Processor:
                     raise
                 log.error("the queue cannot be read: %s", e)
             if self._settler.lost is not None:
-                for lane in [*self._lanes.values(), *self._retired]:
-                    lane.stop()
+                self._lanes.stop()
                 raise self._settler.lost
             if not self._settler.trouble:
                 well = self._clock.monotonic()
@@ -164,10 +149,10 @@ class Processor:
             self._next_look_up = now + SAFETY_NET
             await self._reader.look_up()
         worked = await self._reader.step()
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             if lane.wants_probe and lane.deferred and not lane.backlog and not self._reader.sweeping:
                 await self._retries.find_probe(lane)
-        await self._close_retired()
+        await self._lanes.close_retired()
         return worked
 
     async def _wait(self) -> None:
@@ -180,16 +165,16 @@ class Processor:
 
     def _next_in(self, wait: float) -> float:
         """Seconds until something is due or a probe may go, at most `wait`."""
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             # One that may go already and has not gone finds nothing to go with.
             if (probe := lane.probe_in()) and (lane.backlog or lane.deferred or self._reader.sweeping):
                 wait = min(wait, probe)
         return max(0.001, min(wait, self._retries.next_look - self._clock.wall()))
 
     def _nothing_left(self) -> bool:
-        flying = any(lane.in_flight or (lane.waiting and lane.open) for lane in [*self._lanes.values(), *self._retired])
+        flying = any(lane.in_flight or (lane.waiting and lane.open) for lane in self._lanes.all())
         due_now = self._retries.next_look <= self._clock.wall() and any(
-            lane.open and lane.deferred for lane in self._lanes.values()
+            lane.open and lane.deferred for lane in self._lanes
         )
         return not (flying or due_now or self._came_from or self._settler.busy) and self._reader.exhausted
 
@@ -203,9 +188,8 @@ class Processor:
         """Sends nothing more, waits `grace` seconds for what is on its way, writes what became of it."""
         self._stopping = True
         self._nudge.set()
-        lanes = [*self._lanes.values(), *self._retired]
-        for lane in lanes:
-            lane.stop()
+        lanes = self._lanes.all()
+        self._lanes.stop()
         end = self._clock.monotonic() + grace
         while any(lane.in_flight for lane in lanes) and self._clock.monotonic() < end:
             self._nudge.clear()
@@ -222,10 +206,8 @@ class Processor:
         """Ends at once: another process has the queue. What is on its way is cut off, what became of it forgotten."""
         self._stopping = True
         self._settler.abandon(why)
-        lanes = [*self._lanes.values(), *self._retired]
-        for lane in lanes:
-            lane.stop()
-        closing = [asyncio.ensure_future(lane.close()) for lane in lanes]
+        self._lanes.stop()
+        closing = [asyncio.ensure_future(lane.close()) for lane in self._lanes.all()]
         if self._settler.beside is not None:
             closing.append(asyncio.ensure_future(self._settler.beside.close()))
         if closing:  # one that does not let go keeps nobody
@@ -243,27 +225,9 @@ class Processor:
         if plan == self._plan and before.router is not None:
             return
         await self._write_beside(plan.logfile)
-        targets = {route.target: route.name for route in plan.routes if not isinstance(route.target, Drop | Leave)}
-        for target in [t for t in self._lanes if t not in targets]:
-            lane = self._lanes.pop(target)
-            lane.stop()
-            self._retired.append(lane)
-        for target, name in targets.items():
-            if target not in self._lanes:
-                self._lanes[target] = self._lane(name, target)
-            lane = self._lanes[target]
-            lane.name = name
-            lane.give_back()
-            lane.configured()
-            lane.share = max(32, HELD_EVENTS // len(targets))
-            lane.share_of_bytes = HELD_BYTES // len(targets)
-            if name in self._paused:
-                lane.pause()
-        ways: list[Way] = [
-            r.target if isinstance(r.target, Drop | Leave) else self._lanes[r.target] for r in plan.routes
-        ]
+        ways = self._lanes.adopt(plan)
         self._plan = plan
-        self._reader.adopt(Routing(Router(plan, ways), list(self._lanes.values())))
+        self._reader.adopt(Routing(Router(plan, ways), list(self._lanes)))
         if before.router is not None:
             # Failures that are not on disk yet were told to wait under the plan before: they are looked at afterwards.
             self._came_from.append(before)
@@ -311,11 +275,6 @@ class Processor:
     def _leads_to(self, lane: Lane, row: Row) -> bool:
         return self._reader.routing.way(row.event_type, row.mail_class) is lane
 
-    async def _close_retired(self) -> None:
-        for lane in [lane for lane in self._retired if not lane.in_flight]:
-            self._retired.remove(lane)
-            await lane.close()
-
     def _hungry(self, lane: Lane) -> None:
         if self._retries.crowded:
             self._retries.look_at()
@@ -337,7 +296,7 @@ class Processor:
     def retry(self) -> None:
         """Deferred events were made due: looks at them now, and closes open circuits."""
         self._retries.look_at()
-        for lane in self._lanes.values():
+        for lane in self._lanes:
             lane.retry()
         self._nudge.set()
 
@@ -351,32 +310,22 @@ class Processor:
 
     async def pause(self, name: str) -> list[str]:
         """Pauses the destinations of this name (`__legacy__`: all), over restarts too; returns their names."""
-        chosen = self._named(name)
-        for lane in chosen:
-            lane.pause()
-        return await self._keep_paused(chosen, self._paused.union)
+        names = self._lanes.pause(name)
+        await self._keep_paused()
+        return names
 
     async def resume(self, name: str) -> list[str]:
         """Resumes the destinations of this name (`__legacy__`: all); returns their names."""
-        chosen = self._named(name)
-        for lane in chosen:
-            lane.resume()
-        if name == LEGACY:  # those that were paused and are in no plan now are meant, too
-            self._paused.clear()
-        return await self._keep_paused(chosen, self._paused.difference)
+        names = self._lanes.resume(name)
+        await self._keep_paused()
+        return names
 
-    def _named(self, name: str) -> list[Lane]:
-        return [lane for lane in self._lanes.values() if name in {LEGACY, lane.name}]
-
-    async def _keep_paused(self, chosen: Sequence[Lane], change: Callable[[set[str]], set[str]]) -> list[str]:
-        names = {lane.name for lane in chosen}
-        self._paused = change(names)
-        await self._queue.keep("paused", msgspec.json.encode(sorted(self._paused)).decode())
-        return sorted(names)
+    async def _keep_paused(self) -> None:
+        await self._queue.keep("paused", msgspec.json.encode(sorted(self._lanes.paused)).decode())
 
     def in_flight(self) -> set[int]:
         """Ids of what is on its way now."""
-        return {i for lane in [*self._lanes.values(), *self._retired] for i in lane.in_flight}
+        return self._lanes.in_flight()
 
     @property
     def plan(self) -> Plan:
@@ -390,7 +339,4 @@ class Processor:
 
     def routes(self) -> list[RouteStatus]:
         """The destinations of the plan, as people see them."""
-        return [
-            RouteStatus(lane.name, lane.state, lane.last_error, lane.deferred, len(lane.in_flight))
-            for lane in self._lanes.values()
-        ]
+        return self._lanes.routes()

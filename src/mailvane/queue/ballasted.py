@@ -7,8 +7,9 @@ import apsw
 
 from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Settled, Settlement
-from mailvane.queue.sqlite import KEEPING_LIMIT, SETTLE_LIMIT, SQLiteWriter, in_slices
+from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.sqlite_errors import DiskFull
+from mailvane.queue.sqlite_settling import KEEPING_LIMIT, SETTLE_LIMIT, in_slices
 from mailvane.queue.writer import Answer, Group
 
 SETTLE_LITTLE = 50

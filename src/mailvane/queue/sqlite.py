@@ -8,20 +8,20 @@ tried again (the kernel may have thrown the pages away): the connection is *brok
 import contextlib
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice
 
 import apsw
 import msgspec
 
 from mailvane.errors import OwnershipLost, QueueUnavailable
 from mailvane.events.codecs import StoredForm
-from mailvane.queue.contract import ATTEMPTS_KEPT, Settled, Settlement
-from mailvane.queue.history import remembered, storable
+from mailvane.queue.contract import Settled, Settlement
 from mailvane.queue.migrate import refuse_newer
 from mailvane.queue.moving import MOVED_TO, refuse_moved
 from mailvane.queue.sqlite_errors import BUSY_MS, WHAT_TO_DO, Broken, DiskFull, sync, told
+from mailvane.queue.sqlite_settling import settle
 from mailvane.queue.statements import statements
 from mailvane.queue.studio import switch_in_sqlite
 from mailvane.queue.writer import Answer, Group
@@ -38,10 +38,6 @@ twice what is in it and 64 MiB."""
 GIVEN_AT_ONCE = 16
 """Pages that are given back before the clock is looked at."""
 TOKEN_LIFE_MS = 120_000
-SETTLE_LIMIT = 5_000
-"""Ids in one transaction: what it writes must fit into the ballast."""
-KEEPING_LIMIT = 1_000
-"""The same where delivered events are kept: their bodies are written once more."""
 FORGET_LIMIT = 2_000
 """Kept events that are forgotten in one transaction: recording waits for it."""
 
@@ -181,42 +177,10 @@ class SQLiteWriter:
 
     def settle(self, what: Settlement, term: int, keep: bool = False) -> Settled:
         """As OwnedQueue.settle, for at most SETTLE_LIMIT ids of each sort, KEEPING_LIMIT with `keep`."""
-        now = int(time.time() * 1000)
         with self._transaction() as db:
             if (in_force := self._kept(db, "term")) != str(term):
                 raise OwnershipLost(f"the queue has an owner of term {in_force}; this process had term {term}")
-            if keep and what.delivered:
-                db.execute(_SQL["keep_delivered"], (_json(list(what.delivered)).decode(), now))
-            delivered = self._remove(db, what.delivered)
-            dropped = self._remove(db, what.dropped)
-            for n, book in ((delivered, "delivered"), (dropped, "dropped")):
-                if n:
-                    db.execute(_SQL["add_to_book"], (n, book))
-            if what.failed:
-                rows = [(f.id, f.attempts, f.due, storable(f.error), remembered(f, now)) for f in what.failed]
-                db.execute(_SQL["defer"], (_json(rows).decode(), now, ATTEMPTS_KEPT))
-        return Settled(delivered, dropped)
-
-    def _remove(self, db: apsw.Connection, ids: Sequence[int]) -> int:
-        """Removes these ids and nothing between them: a range only where each id of it is named."""
-        before = db.total_changes()
-        single: list[int] = []
-        undeferred = 0
-        for first, last in _runs(sorted(ids)):
-            if last - first < 8:
-                single.extend(range(first, last + 1))
-                continue
-            db.execute(_SQL["remove_range"], (first, last))
-            removed = db.total_changes()
-            db.execute(_SQL["undefer_range"], (first, last))
-            undeferred += db.total_changes() - removed
-        if single:
-            text = _json(single).decode()
-            db.execute(_SQL["remove_ids"], (text,))
-            removed = db.total_changes()
-            db.execute(_SQL["undefer_ids"], (text,))
-            undeferred += db.total_changes() - removed
-        return db.total_changes() - before - undeferred
+            return settle(db, what, int(time.time() * 1000), keep)
 
     def delete(self, ids: Sequence[int]) -> int:
         """Deletes as a person would through `events`; returns how many were there."""
@@ -379,22 +343,3 @@ def _ids(first: int, n: int, asked: int) -> Answer:
     if n != asked:
         return QueueUnavailable(f"this token came with {n} events before, now with {asked}: nothing was recorded")
     return list(range(first, first + n))
-
-
-def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive ids, first and last, of an ascending sequence."""
-    if not ids:
-        return
-    ends = [i for i, (a, b) in enumerate(pairwise(ids)) if b - a != 1]
-    first = 0
-    for end in [*ends, len(ids) - 1]:
-        yield ids[first], ids[end]
-        first = end + 1
-
-
-def in_slices(what: Settlement, limit: int) -> Iterator[Settlement]:
-    """A settlement in parts of at most `limit` ids of each sort, each for one transaction."""
-    longest = max(len(what.delivered), len(what.dropped), len(what.failed))
-    for at in range(0, longest, limit):
-        upto = at + limit
-        yield Settlement(what.delivered[at:upto], what.dropped[at:upto], what.failed[at:upto])
