@@ -25,6 +25,7 @@ from mailvane.queue.moving import Came, Estate, Going, Moved, Source, Take, Targ
 from mailvane.queue.postgresql import moving as postgresql_moving
 from mailvane.queue.postgresql import own_postgresql, store_in_postgresql
 from mailvane.queue.postgresql.moving import PostgreSQLEnd, postgresql_end
+from mailvane.queue.salvage import salvage
 from mailvane.queue.sqlite_moving import SQLiteEnd
 from mailvane.queue.studio import states_in
 
@@ -230,6 +231,20 @@ def test_an_empty_queue_that_has_given_ids_is_moved_too(place: Callable[[str, st
             assert queue.epoch == epoch and await queue.append([stored_form(event(9))])
 
     asyncio.run(main())
+
+
+def test_a_file_that_was_moved_is_salvaged_as_what_it_is(place: Callable[[str, str], Place], tmp_path: Path) -> None:
+    source, target = place("sqlite", "one"), place("postgresql", "two")
+
+    async def main() -> None:
+        await filled(source)
+        await moved(source, target)
+
+    asyncio.run(main())
+    done = salvage(source.where, str(tmp_path / "new.db"))
+    assert done.events == 0
+    (told,) = done.wrong
+    assert f"{source.where} was moved to postgresql://" in told and "password" not in told
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -13,10 +13,12 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import apsw
+import msgspec
 
 from mailvane.errors import QueueUnavailable
 from mailvane.queue.contract import Listed
 from mailvane.queue.migrate import migrate, schema_version
+from mailvane.queue.moving import MOVED_TO, Going, moved_message
 from mailvane.queue.sqlite_errors import sync
 from mailvane.queue.sqlite_log import read_log
 from mailvane.queue.sqlite_pages import Page, candidates, what_is_wrong_with
@@ -106,7 +108,7 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
         if n % AT_ONCE == AT_ONCE - 1:
             db.execute("COMMIT; BEGIN")  # the log of the new file would take as much room as the file
         db.execute(_SQL["add"], _columns(row))
-    books, last_id = dict[str, int](), 0
+    books, last_id, moved = dict[str, int](), 0, False
     with _as_sqlite_reads_it(old, new + ".reading", tell) as reading:
         if reading is not None:
             for row in reading.rows("old_rows"):
@@ -122,6 +124,9 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
                 db.execute(_SQL["add_delivered"], row)
             for row in reading.rows("old_kept"):
                 db.execute(_SQL["add_kept"], row)
+                if row[0] == MOVED_TO:
+                    moved = True
+                    tell(moved_message(old, msgspec.json.decode(str(row[1]), type=Going)))
             if states := reading.studio():
                 switch_in_sqlite(db, states)
             last_id = max((int(str(seq)) for (seq,) in reading.rows("old_last_id")), default=0)
@@ -132,7 +137,7 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
     if not books:
         tell("how many events were recorded and delivered is not known any more")
     gone = sum(books.get(name, 0) for name in ("delivered", "dropped", "deleted"))
-    if books and (missing := books.get("recorded", 0) - gone - events):
+    if books and not moved and (missing := books.get("recorded", 0) - gone - events):
         tell(f"by the books {missing:+,} events should be there")
     next_id = max(last_id, highest) + (SPARE_IDS if wrong else 0)
     for name, n in {**books, "recorded_beside": gone + events - next_id}.items():
