@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +144,10 @@ def make_root(place: Path) -> Path:
     return root
 
 
-def show(root: Path, folders: set[Path]) -> None:
+def show(root: Path, folders: Set[Path]) -> None:
     """Lets everybody on the machine get to these folders; those on a file system of their own are bound, to read."""
     outside = os.stat("/").st_dev
-    for folder in folders:
+    for folder in sorted(folders):  # one that lies in another makes that one's place, which then seems to be there
         inside = root / folder.relative_to("/")
         if os.stat(folder).st_dev != outside or not inside.exists():
             inside.mkdir(parents=True, exist_ok=True)

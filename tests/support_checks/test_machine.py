@@ -2,6 +2,8 @@
 
 import os
 import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import mailvane
 import need
 from support import machine
 from support.machine import NoMachine, on_a_machine
+from support.tools import tool
 
 LOOKS = "support_checks.machine_looks"
 
@@ -41,6 +44,27 @@ def _pids(process: Path) -> str:
         return os.readlink(process / "ns/pid")
     except OSError:
         return ""
+
+
+def test_a_checkout_in_tmp_is_shown_whole(tmp_path: Path) -> None:
+    """Its .venv and .tools lie in it, and may be shown first."""
+    outer, root = tmp_path / "checkout", tmp_path / "root"
+    inner = outer / ".venv"
+    inner.mkdir(parents=True)
+    for folder in (outer, inner):
+        (folder / "file").touch()
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from support.machine import show
+        root, *folders = map(Path, sys.argv[1:])
+        show(root, dict.fromkeys(folders).keys())
+        print(*root.rglob("file"))
+    """
+    command = [tool("unshare"), "--mount", "--propagation=private", sys.executable, "-c", code, root, inner, outer]
+    search = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*map(str, command)], env=search, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 2, done.stdout
 
 
 def test_what_fails_on_a_machine_is_told_with_what_it_said() -> None:
