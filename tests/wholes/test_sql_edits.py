@@ -69,7 +69,7 @@ def test_what_is_in_flight_ends_where_it_is_and_the_rest_goes_to_the_other(
     home.run()
     table.stall()
     post(home, oracle, 1, 100)
-    held = home.wait_for_status(lambda status: status["queue"]["in_flight"] > 0)["queue"]["in_flight"]
+    held = home.wait_for_status(lambda status: (status["queue"]["in_flight"] or 0) > 0)["queue"]["in_flight"]
     post(home, oracle, 101, 100)  # waits behind what is in flight: a second batch goes along only when it is full
 
     home.write_legacy(posts_to(endpoint.url()))
@@ -82,7 +82,7 @@ def test_what_is_in_flight_ends_where_it_is_and_the_rest_goes_to_the_other(
     endpoint.wait_for_requests(200 - held + 16)
     home.write_legacy(table.document())
     post(home, oracle, 301, 100)  # goes by the new plan
-    home.wait_for_status(lambda status: status["queue"]["in_flight"] > 0)
+    home.wait_for_status(lambda status: (status["queue"]["in_flight"] or 0) > 0)
     assert flying(home) > held + 16, "all three are under way at once"
     table.mend()
     home.wait_for_status(lambda status: status["queue"]["events"] == len(endpoint.requests) - (200 - held))
