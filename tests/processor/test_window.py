@@ -1,5 +1,6 @@
 """What waits for a destination: in which order it is taken out, how much at a time, and what was asked about."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -69,6 +70,17 @@ def test_it_ends_after_the_one_that_reaches_the_bytes(
     take(4, 5, 6)
     assert taken(window, 10, most_bytes) == first
     assert window.ids() == [i for i in range(1, 7) if i not in first]
+
+
+def test_of_what_is_taken_out_nothing_stays_in_memory(window: Window) -> None:
+    """However slowly the rest of a part goes: that would be memory which nobody counts."""
+    rows = [Row(i, "scomp", "", 0, "b", "") for i in (1, 2, 3)]
+    known = [sys.getrefcount(rows[0])]
+    window.take(rows, sizes_of(rows), fresh=False)
+    known.append(sys.getrefcount(rows[0]))
+    first = taken(window, 1)
+    known.append(sys.getrefcount(rows[0]))
+    assert first == [1] and known == [known[0], known[0] + 1, known[0]]
 
 
 def test_what_waited_for_long_is_asked_about_and_what_came_since_is_not(

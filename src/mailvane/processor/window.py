@@ -18,21 +18,17 @@ STALE = 1.0
 
 
 class _Part:
-    """Rows that were read together, of which those before `at` are taken out."""
+    """Rows that were read together, less those that were taken out: nothing of them stays here."""
 
-    __slots__ = ("at", "read_at", "rows")
+    __slots__ = ("read_at", "rows")
 
     def __init__(self, rows: Sequence[Row], read_at: float) -> None:
-        self.rows = rows
-        self.at = 0
+        self.rows = list(rows)
         self.read_at = read_at
-
-    def left(self) -> Sequence[Row]:
-        return self.rows[self.at :]
 
     def next(self, most: int, most_bytes: int) -> tuple[Sequence[Row], int]:
         """Takes out at most that many, up to the one whose body reaches `most_bytes` in all; and what those have."""
-        some = self.rows[self.at : self.at + most]
+        some = self.rows[:most]
         size = sum([len(row.body) for row in some])
         if size > most_bytes:
             size = end = 0
@@ -40,7 +36,7 @@ class _Part:
                 size += len(some[end].body)
                 end += 1
             some = some[:end]
-        self.at += len(some)
+        del self.rows[: len(some)]
         return some, size
 
 
@@ -89,7 +85,7 @@ class Window:
                 self.stale = True
                 break
             some, size = part.next(1 if fresh and old else most - len(rows), most_bytes)
-            if part.at == len(part.rows):
+            if not part.rows:
                 queue.popleft()
             if queue is fresh:
                 self.fresh -= len(some)
@@ -101,7 +97,7 @@ class Window:
 
     def empty(self) -> list[Row]:
         """Takes out all that waits; it is neither held nor in hand any more."""
-        rows = [row for queue in (self._fresh, self._old) for part in queue for row in part.left()]
+        rows = [row for queue in (self._fresh, self._old) for part in queue for row in part.rows]
         self.ended([row.id for row in rows])
         for row in rows:
             self._held.give_back(row.id)
@@ -113,7 +109,7 @@ class Window:
 
     def ids(self) -> list[int]:
         """What waits."""
-        return [row.id for queue in (self._fresh, self._old) for part in queue for row in part.left()]
+        return [row.id for queue in (self._fresh, self._old) for part in queue for row in part.rows]
 
     def looked_up(self, asked: Sequence[int], there: Set[int], at: float) -> None:
         """Of what was asked for, this was still there at this moment (monotonic); the rest is gone."""
@@ -123,15 +119,14 @@ class Window:
             parts = list(queue)
             queue.clear()
             for part in parts:
-                left = part.left()
-                rows = [row for row in left if row.id not in gone]
+                left, rows = len(part.rows), [row for row in part.rows if row.id not in gone]
+                lost += [row.id for row in part.rows if row.id in gone]
                 # One row that nobody asked about, and the whole part is looked up once more.
                 read_at = max(part.read_at, at) if all(row.id in there for row in rows) else part.read_at
                 if rows:
                     queue.append(_Part(rows, read_at))
-                self.waiting -= len(left) - len(rows)
-                self.fresh -= len(left) - len(rows) if queue is self._fresh else 0
-                lost += [row.id for row in left if row.id in gone]
+                self.waiting -= left - len(rows)
+                self.fresh -= left - len(rows) if queue is self._fresh else 0
         self.ended(lost)
         self._held.release(lost)
         self.stale = False
