@@ -233,7 +233,10 @@ def test_an_empty_queue_that_has_given_ids_is_moved_too(place: Callable[[str, st
     asyncio.run(main())
 
 
-def test_a_file_that_was_moved_is_salvaged_as_what_it_is(place: Callable[[str, str], Place], tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_that_was_moved_is_salvaged_as_what_it_is(
+    place: Callable[[str, str], Place], tmp_path: Path, damaged: bool
+) -> None:
     source, target = place("sqlite", "one"), place("postgresql", "two")
 
     async def main() -> None:
@@ -241,10 +244,15 @@ def test_a_file_that_was_moved_is_salvaged_as_what_it_is(place: Callable[[str, s
         await moved(source, target)
 
     asyncio.run(main())
+    if damaged:
+        db = apsw.Connection(source.where)
+        db.execute("UPDATE kept SET value = 'x' || value WHERE name = 'moved_to'")
+        db.close()
     done = salvage(source.where, str(tmp_path / "new.db"))
     assert done.events == 0
     (told,) = done.wrong
-    assert f"{source.where} was moved to postgresql://" in told and "password" not in told
+    assert f"{source.where} was moved to {'another queue' if damaged else 'postgresql://'}" in told
+    assert "password" not in told
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

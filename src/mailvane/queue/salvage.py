@@ -126,7 +126,7 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
                 db.execute(_SQL["add_kept"], row)
                 if row[0] == MOVED_TO:
                     moved = True
-                    tell(moved_message(old, msgspec.json.decode(str(row[1]), type=Going)))
+                    tell(_where_it_went(old, str(row[1])))
             if states := reading.studio():
                 switch_in_sqlite(db, states)
             last_id = max((int(str(seq)) for (seq,) in reading.rows("old_last_id")), default=0)
@@ -145,6 +145,13 @@ def _copy(old: str, db: apsw.Connection, new: str) -> Salvaged:
     db.execute(_SQL["forget_last_id"])
     db.execute(_SQL["set_last_id"], (next_id,))
     return Salvaged(events, tuple(wrong))
+
+
+def _where_it_went(old: str, kept: str) -> str:
+    try:
+        return moved_message(old, msgspec.json.decode(kept, type=Going))
+    except msgspec.MsgspecError:
+        return f"{old} was moved to another queue; which one cannot be read any more"
 
 
 def _columns(row: Listed) -> Row:
