@@ -61,6 +61,21 @@ def test_what_nobody_handed_over_is_noticed_within_a_second(make_rig: MakeRig):
     asyncio.run(main())
 
 
+def test_a_page_that_is_all_for_one_lane_gives_it_no_more_than_it_has_room_for(make_rig: MakeRig):
+    async def main() -> None:
+        async with make_rig(plan(("bounce_all", to("slow")), ("scomp", to("well")))) as r:
+            r.behaviours["slow"] = hold
+            await r.record_unseen(3_000)
+            await r.record_unseen(10, "scomp")
+            r.start()
+            await r.processor.begun.wait()
+            await r.until(lambda: len(r.destinations["well"].acknowledged) == 10)
+            (waiting,) = [lane.waiting for lane in r.processor._lanes if lane.backlog]
+            assert 0 < waiting <= lane_module.WINDOW
+
+    asyncio.run(main())
+
+
 def test_what_was_handed_over_is_not_read_again(make_rig: MakeRig):
     async def main() -> None:
         async with make_rig(plan(to("a"))) as r:
