@@ -9,7 +9,7 @@ from mailvane.queue.ballast import Ballast
 from mailvane.queue.contract import Settled, Settlement
 from mailvane.queue.sqlite import SQLiteWriter
 from mailvane.queue.sqlite_errors import DiskFull
-from mailvane.queue.sqlite_settling import KEEPING_LIMIT, SETTLE_LIMIT, in_slices
+from mailvane.queue.sqlite_settling import KEEPING_LIMIT, SETTLE_LIMIT
 from mailvane.queue.writer import Answer, Group
 
 SETTLE_LITTLE = 50
@@ -53,12 +53,12 @@ class BallastedStore:
     def settle(self, what: Settlement, term: int, keep: bool = False) -> Settled:
         """With `keep` delivered events are kept; but the ballast's room is for removing alone."""
         delivered = dropped = 0
-        for part in in_slices(what, KEEPING_LIMIT if keep else SETTLE_LIMIT):
+        for part in what.in_slices(KEEPING_LIMIT if keep else SETTLE_LIMIT):
             try:
                 done = [self.writer.settle(part, term, keep and self.ballast.is_there())]
             except DiskFull:
                 self.ballast.free()
-                done = [self._settle_in_little_room(little, term) for little in in_slices(part, SETTLE_LITTLE)]
+                done = [self._settle_in_little_room(little, term) for little in part.in_slices(SETTLE_LITTLE)]
             delivered += sum(d.delivered for d in done)
             dropped += sum(d.dropped for d in done)
         with contextlib.suppress(DiskFull):

@@ -5,7 +5,7 @@ presence of a row is the truth: what is there has not been delivered. A store ha
 receivers tell events apart by epoch and id.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,6 +86,12 @@ class Settlement:
     delivered: Sequence[int] = ()
     dropped: Sequence[int] = ()
     failed: Sequence[Failed] = ()
+
+    def in_slices(self, limit: int) -> "Iterator[Settlement]":
+        """In parts of at most `limit` ids of each sort."""
+        for at in range(0, max(len(self.delivered), len(self.dropped), len(self.failed)), limit):
+            part = slice(at, at + limit)
+            yield Settlement(self.delivered[part], self.dropped[part], self.failed[part])
 
 
 @dataclass(frozen=True)

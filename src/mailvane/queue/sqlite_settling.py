@@ -15,18 +15,10 @@ SETTLE_LIMIT = 5_000
 KEEPING_LIMIT = 1_000
 """The same where delivered events are kept: their bodies are written once more."""
 SHORT_RUN = 8
-"""Consecutive ids from which on a range is named, and not each of them."""
+"""Up to so many consecutive ids each is named; more of them are a range."""
 
 _SQL = statements("sqlite.sql")
 _json = msgspec.json.encode
-
-
-def in_slices(what: Settlement, limit: int) -> Iterator[Settlement]:
-    """A settlement in parts of at most `limit` ids of each sort, each for one transaction."""
-    longest = max(len(what.delivered), len(what.dropped), len(what.failed))
-    for at in range(0, longest, limit):
-        upto = at + limit
-        yield Settlement(what.delivered[at:upto], what.dropped[at:upto], what.failed[at:upto])
 
 
 def settle(db: apsw.Connection, what: Settlement, now: int, keep: bool) -> Settled:

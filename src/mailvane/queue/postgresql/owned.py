@@ -96,10 +96,7 @@ class OwnedPostgreSQLQueue(PostgreSQLQueue):
     async def settle(self, settlement: Settlement, term: int) -> Settled:
         delivered = dropped = 0
         skipped: list[int] = []
-        longest = max(len(settlement.delivered), len(settlement.dropped), len(settlement.failed))
-        for at in range(0, longest, SETTLE_LIMIT):
-            upto = at + SETTLE_LIMIT
-            part = Settlement(settlement.delivered[at:upto], settlement.dropped[at:upto], settlement.failed[at:upto])
+        for part in settlement.in_slices(SETTLE_LIMIT):
             done = await self._ownership.settle(part, term, self.keep_delivered > 0, int(time.time() * 1000))
             delivered += done.delivered
             dropped += done.dropped
