@@ -93,13 +93,13 @@ class Settler:
     def _plan(self) -> None:
         if self._task is not None or self.lost is not None:
             return
-        many = len(self._delivered) >= MANY
-        if self._timer is None:
-            wait = 0.0 if many else max(0.0, self._last + EVERY - self._clock.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._start)
-        elif many:
-            self._timer.cancel()
+        if len(self._delivered) >= MANY:
+            if self._timer is not None:
+                self._timer.cancel()
             self._start()
+        elif self._timer is None:
+            wait = max(0.0, self._last + EVERY - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._start)
 
     def _start(self) -> None:
         self._timer = None
